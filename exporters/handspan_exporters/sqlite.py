@@ -1,0 +1,92 @@
+"""handspan's store as a plain ``SpanExporter``.
+
+Same conversion, same commit as the durable processor, at the guarantees of whatever calls it: the stock
+``BatchSpanProcessor`` drops its oldest spans when full and loses what it holds to SIGTERM. A span of scope
+``handspan`` becomes an invocation or an execution, read from its attributes; every other goes to ``spans``.
+A span that comes twice is stored once.
+"""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from handspan.clock import SystemClock
+from handspan.pipeline import new_session
+from handspan.recording.convert import foreign_record, inferred_registration
+from handspan.recording.exporting import begin_exporting, end_exporting
+from handspan.recording.queue import SegmentQueue
+from handspan.records import Registration
+from handspan.settings import Settings
+from handspan.store.writer import Writer
+
+__all__ = ["SQLiteSpanExporter"]
+
+
+class SQLiteSpanExporter(SpanExporter):
+    """Writes finished spans to a handspan database.
+
+    ``path`` and ``settings`` are as for ``Telemetry`` (``HANDSPAN_DB`` is heard). The file is opened by the
+    first export, whose resource names the service.
+    """
+
+    def __init__(self, path: str | None = None, *, export_timeout: float = 10.0, **settings: Any) -> None:
+        self._settings = Settings.load(**({} if path is None else {"db": path}), **settings)
+        self._export_timeout = export_timeout
+        self._registrations: dict[int, Registration] = {}
+        self._numbers: dict[tuple[object, ...], int] = {}
+        self._mutex = threading.Lock()
+        self._queue: SegmentQueue | None = None
+        self._writer: Writer | None = None
+        self._shut = False
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """SUCCESS once they are in the file. FAILURE: not by ``export_timeout`` seconds; they are kept (within
+        ``queue_max_spans``) and still written when the file allows it."""
+        if self._shut or not spans:
+            return SpanExportResult.FAILURE if self._shut else SpanExportResult.SUCCESS
+        with self._mutex:
+            queue, writer = self._open(spans[0])
+        for span in spans:
+            queue.append(foreign_record(span, self._number_of(span)))
+        return SpanExportResult.SUCCESS if writer.flush(self._export_timeout) else SpanExportResult.FAILURE
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return self._writer is None or self._writer.flush(timeout_millis / 1000)
+
+    def shutdown(self) -> None:
+        """Commit what is left and end the session. Twice is once."""
+        with self._mutex:
+            self._shut, writer, self._writer = True, self._writer, None
+        if writer is not None:
+            writer.close(self._settings.shutdown_timeout)
+            end_exporting(self._settings.db)
+
+    def _open(self, first: ReadableSpan) -> tuple[SegmentQueue, Writer]:
+        if self._queue is None or self._writer is None:
+            settings, clock = self._settings, SystemClock()
+            session = new_session(settings, dict(first.resource.attributes), clock.wall_ns())
+            self._queue = SegmentQueue(
+                session,
+                self._registrations,
+                segment_max_spans=settings.segment_max_spans,
+                max_spans=settings.queue_max_spans,
+                max_bytes=settings.queue_max_mb * 1024 * 1024,
+                idempotent=lambda: True,
+            )
+            self._writer = Writer(settings, session, self._queue, clock)
+            begin_exporting(settings.db)
+            self._writer.start()
+        return self._queue, self._writer
+
+    def _number_of(self, span: ReadableSpan) -> int:
+        registration = inferred_registration(span)
+        if registration is None:
+            return 0
+        key = tuple(getattr(registration, field, None) for field in ("app_key", "instance_index", "name", "topic", "job_name"))
+        with self._mutex:
+            number = self._numbers.setdefault(key, len(self._numbers) + 1)
+            self._registrations.setdefault(number, registration)
+        return number

@@ -1,0 +1,80 @@
+"""Threads for plain functions: bounded, and never in the way of the process's end.
+
+``ThreadPoolExecutor`` joins its threads at exit: one handler stuck in ``requests.get`` without a timeout
+would keep the process alive for ever. These are daemons.
+"""
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+__all__ = ["DaemonThreadPool"]
+
+_Call = tuple["asyncio.Future[Any]", contextvars.Context, Callable[[], Any]]
+
+
+class DaemonThreadPool:
+    """Runs calls in up to ``max_workers`` threads, started as they are needed."""
+
+    def __init__(self, max_workers: int) -> None:
+        self._max = max_workers
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._lock = threading.Lock()
+        self._threads = 0
+
+    def run(self, call: Callable[[], Any]) -> "asyncio.Future[Any]":
+        """Called on a loop: a future of that loop. The caller's context goes along, as in ``to_thread``."""
+        future = asyncio.get_running_loop().create_future()
+        self._calls.put((future, contextvars.copy_context(), call))
+        if not self._idle.acquire(blocking=False):
+            self._start_thread()
+        return future
+
+    def close(self) -> None:
+        """Idle threads end. A stuck one is left to the process's end."""
+        with self._lock:
+            for _ in range(self._threads):
+                self._calls.put(None)
+            self._threads = 0
+
+    def _start_thread(self) -> None:
+        with self._lock:
+            if self._threads >= self._max:
+                return
+            self._threads += 1
+            name = f"handspan-sync-{self._threads}"
+        threading.Thread(target=self._serve, name=name, daemon=True).start()
+
+    def _serve(self) -> None:
+        while (work := self._calls.get()) is not None:
+            future, context, call = work
+            if not future.cancelled():  # its deadline passed, or its task was cancelled, while it waited
+                self._serve_one(future, context, call)
+            del work, future, context, call  # an idle thread keeps nobody's objects alive
+            self._idle.release()
+
+    @staticmethod
+    def _serve_one(future: "asyncio.Future[Any]", context: contextvars.Context, call: Callable[[], Any]) -> None:
+        try:
+            value, error = context.run(call), None
+        except BaseException as raised:  # noqa: BLE001 - it is the caller's, whatever it is
+            value, error = None, raised
+        try:
+            future.get_loop().call_soon_threadsafe(_settle, future, value, error)
+        except RuntimeError:
+            pass  # the loop is closed: nobody waits any more
+
+
+def _settle(future: "asyncio.Future[Any]", value: Any, error: BaseException | None) -> None:
+    if future.cancelled():
+        return
+    if isinstance(error, StopIteration):  # a future refuses it, and a coroutine cannot raise it
+        error = RuntimeError(f"the function raised {type(error).__name__}")
+    if error is None:
+        future.set_result(value)
+    else:
+        future.set_exception(error)

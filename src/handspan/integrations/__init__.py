@@ -1,0 +1,1 @@
+"""handspan for what people already run. Each takes protocols, never ``Telemetry``."""

@@ -1,0 +1,117 @@
+"""Recording and store, connected: one session, its processor, its writer.
+
+A forked child gets a new session, a new queue and a new writer here; executor, registry and provider go on
+with the same objects.
+"""
+
+import os
+import platform
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from handspan._version import VERSION
+from handspan.clock import Clock, instant_from_ns
+from handspan.instruments import Health
+from handspan.recording.exporting import is_exported_to
+from handspan.recording.processor import DurableSpanProcessor
+from handspan.records import Registration, Session
+from handspan.settings import Settings
+from handspan.store.sessions import INTERRUPTED_MESSAGE
+from handspan.store.writer import Writer
+
+__all__ = ["Pipeline", "new_session"]
+
+
+def new_session(settings: Settings, resource: Mapping[str, Any], started_ns: int) -> Session:
+    """This run of this process. Settings name the service; the provider's resource does where they do not."""
+
+    def named(setting: str | None, attribute: str) -> str | None:
+        found = setting if setting is not None else resource.get(attribute)
+        return None if found is None else str(found)
+
+    return Session(
+        instance_id=str(uuid.uuid4()),
+        service_name=named(settings.service_name, "service.name") or "unknown_service",
+        service_namespace=named(settings.service_namespace, "service.namespace") or "",
+        service_version=named(settings.service_version, "service.version"),
+        started_at=instant_from_ns(started_ns),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        python_version=platform.python_version(),
+        handspan_version=VERSION,
+        resource=dict(resource) or None,
+    )
+
+
+class Pipeline:
+    """From a finished span to the file."""
+
+    def __init__(
+        self, settings: Settings, make_session: Callable[[], Session], clock: Clock, on_commit: Callable[[float], None]
+    ) -> None:
+        self._settings, self._make_session = settings, make_session
+        self._clock, self._on_commit = clock, on_commit
+        self.registrations: dict[int, Registration] = {}
+        self.session = make_session()
+        self.processor = DurableSpanProcessor(
+            self.session,
+            self.registrations,
+            segment_max_spans=settings.segment_max_spans,
+            max_spans=settings.queue_max_spans,
+            max_bytes=settings.queue_max_mb * 1024 * 1024,
+            idempotent=lambda: is_exported_to(settings.db),
+        )
+        self.writer = self._new_writer()
+        self._wire()
+
+    def start(self) -> None:
+        self.writer.start()
+
+    def close(self, *, wait: float, timeout: float) -> bool:
+        """Wait for what runs, record the rest as interrupted, commit, end the session."""
+        self.processor.wait_idle(wait)
+        self.processor.interrupt_running(self._clock.monotonic_ns(), INTERRUPTED_MESSAGE)
+        self.processor.close()
+        return self.writer.close(timeout)
+
+    def after_fork_in_child(self) -> None:
+        """The writer starts with the first record: most children only exec, and a thread at every fork is a
+        complaint of its own (opentelemetry-python#4298)."""
+        self.writer.forget_in_child()
+        self.session = self._make_session()
+        self.processor.begin(self.session)
+        self.writer = self._new_writer()
+        first = threading.Lock()
+
+        def start_once() -> None:
+            if first.acquire(blocking=False):
+                self._wire()
+                self.writer.start()
+                self.writer.work()
+
+        self.processor.queue.on_work = start_once
+        self.processor.flusher = self.writer.flush
+
+    def health(self) -> Health:
+        """Our own health, now: queue, commits, losses, the store."""
+        queue, stats = self.processor.queue, self.writer.stats
+        return Health(
+            active=self.processor.active,
+            queue_size=len(queue),
+            queue_capacity=queue.capacity,
+            committed=queue.committed_spans,
+            lost=dict(queue.ledger.total),
+            store_bytes=stats.live_bytes,
+            failing_since=stats.failing_since,
+            last_error=stats.last_error,
+        )
+
+    def _new_writer(self) -> Writer:
+        return Writer(self._settings, self.session, self.processor.queue, self._clock, self._on_commit)
+
+    def _wire(self) -> None:
+        self.processor.queue.on_work, self.processor.queue.on_full = self.writer.work, self.writer.hurry
+        self.processor.flusher = self.writer.flush

@@ -1,0 +1,187 @@
+"""Registrations: natural keys kept unique, sources captured, handles made, rows sent at once.
+
+A number stands for a registration in every record of its session; the same natural key keeps its number
+when it is registered again, so that an application that comes and goes does not grow.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from whenever import Instant
+
+from handspan.clock import to_epoch, to_ns
+from handspan.commands import ErrorHook, Handle, Job, Listener
+from handspan.errors import DuplicateRegistrationError, RegistrationError
+from handspan.records import ListenerRegistration, Registration, ScheduledJobRegistration
+from handspan.serialize import safe_json_serialize
+from handspan.source import callable_source, location_of_caller
+
+__all__ = ["RegistrationSink", "Registry"]
+
+PACKAGE = __name__.partition(".")[0]
+
+Key = tuple[Any, ...]
+Hooks = ErrorHook | tuple[ErrorHook, ...] | None
+
+
+class RegistrationSink(Protocol):
+    """Where registrations go: the writer. Every method returns at once."""
+
+    def register(self, number: int, registration: Registration) -> None: ...
+    def retire(self, number: int, registration: Registration) -> None: ...
+    def set_next_run(self, number: int, registration: Registration, next_run: float | None) -> None: ...
+
+
+class Registry:
+    """The live registrations of one ``Telemetry``."""
+
+    def __init__(self, owner: object, sink: Callable[[], RegistrationSink], registrations: dict[int, Registration]) -> None:
+        self._owner = owner
+        self._sink = sink  # asked for each time: a forked child has another writer
+        self._registrations = registrations
+        self._live: dict[Key, Handle] = {}
+        self._numbers: dict[Key, int] = {}
+        self._mutex = threading.Lock()
+
+    def register_listener(
+        self,
+        handler: Callable[..., object],
+        *,
+        topic: str,
+        app_key: str,
+        instance_index: int = 0,
+        name: str | None = None,
+        debounce: float | None = None,
+        throttle: float | None = None,
+        once: bool = False,
+        priority: int = 0,
+        predicate_description: str | None = None,
+        timeout: float | None = None,
+        on_error: Hooks = None,
+        invoke: Callable[..., object] | None = None,
+        stacklevel: int = 1,
+    ) -> Listener:
+        """See :meth:`handspan.Telemetry.register_listener`."""
+        source = _checked(handler, timeout)
+        registration = ListenerRegistration(
+            app_key=app_key,
+            instance_index=instance_index,
+            name=name or source.method,
+            topic=topic,
+            handler_method=source.method,
+            debounce=debounce,
+            throttle=throttle,
+            once=once,
+            priority=priority,
+            predicate_description=predicate_description,
+            **_place(source, stacklevel),
+        )
+        key = ("listener", app_key, instance_index, registration.name, topic)
+        what = f"A listener named {registration.name!r} on topic {topic!r}"
+        listener: Listener = self._add(key, what, registration, invoke or handler, Listener, timeout, on_error)
+        return listener
+
+    def register_job(
+        self,
+        call: Callable[..., object],
+        *,
+        job_name: str | None = None,
+        app_key: str,
+        instance_index: int = 0,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        trigger_type: str | None = None,
+        trigger_value: str | None = None,
+        repeat: bool = True,
+        timeout: float | None = None,
+        on_error: Hooks = None,
+        stacklevel: int = 1,
+    ) -> Job:
+        """See :meth:`handspan.Telemetry.register_job`."""
+        source = _checked(call, timeout)
+        arguments = {"args": tuple(args), "kwargs": MappingProxyType(dict(kwargs or {}))}
+        registration = ScheduledJobRegistration(
+            app_key=app_key,
+            instance_index=instance_index,
+            job_name=job_name or source.method,
+            handler_method=source.method,
+            trigger_type=trigger_type,
+            trigger_value=trigger_value,
+            repeat=repeat,
+            args_json=safe_json_serialize(list(args)),
+            kwargs_json=safe_json_serialize(dict(kwargs or {})),
+            **_place(source, stacklevel),
+        )
+        key = ("job", app_key, instance_index, registration.job_name)
+        what = f"A job named {registration.job_name!r}"
+        job: Job = self._add(key, what, registration, call, Job, timeout, on_error, **arguments)
+        return job
+
+    def set_next_run(self, job: Job, next_run: Instant | None) -> None:
+        at = None if next_run is None else to_epoch(to_ns(next_run))
+        self._sink().set_next_run(job.number, job.registration, at)
+
+    def _add(
+        self,
+        key: Key,
+        what: str,
+        registration: Any,
+        call: Callable[..., object],
+        handle_type: type[Any],
+        timeout: float | None,
+        on_error: Hooks,
+        **arguments: Any,
+    ) -> Any:
+        with self._mutex:
+            if key in self._live:
+                raise DuplicateRegistrationError(f"{what} already exists for this app instance.")
+            number = self._numbers.setdefault(key, len(self._numbers) + 1)
+            handle = handle_type(
+                registration,
+                call,
+                number=number,
+                owner=self._owner,
+                timeout=timeout,
+                on_error=_as_tuple(on_error),
+                on_cancel=lambda cancelled: self._cancel(key, cancelled),
+                **arguments,
+            )
+            self._live[key] = handle
+            self._registrations[number] = registration
+        self._sink().register(number, registration)
+        return handle
+
+    def _cancel(self, key: Key, handle: Handle) -> None:
+        with self._mutex:
+            if self._live.get(key) is handle:
+                del self._live[key]
+        self._sink().retire(handle.number, handle.registration)
+
+
+def _checked(call: Callable[..., object], timeout: float | None) -> Any:
+    if not callable(call):
+        raise RegistrationError(f"{call!r} is not callable.", hint="Give the function itself, not its result.")
+    if timeout is not None and not timeout > 0:
+        raise RegistrationError(f"A timeout of {timeout!r} s makes no sense.", hint="Give seconds above 0, or None.")
+    return callable_source(call)
+
+
+def _place(source: Any, stacklevel: int) -> dict[str, Any]:
+    caller = location_of_caller(PACKAGE, stacklevel)
+    return {
+        "registered_at": Instant.now(),
+        "code_function": source.qualified,
+        "code_file": source.file,
+        "code_line": source.line,
+        "source_location": caller.location if caller else None,
+        "source_file": caller.file if caller else None,
+        "source_line": caller.line if caller else None,
+    }
+
+
+def _as_tuple(hooks: Hooks) -> tuple[ErrorHook, ...]:
+    if hooks is None:
+        return ()
+    return hooks if isinstance(hooks, tuple) else (hooks,)

@@ -1,0 +1,121 @@
+"""Settings: a frozen dataclass, read from arguments first, ``HANDSPAN_*`` variables second.
+
+Each default carries its unit and reason. ``docs/settings.md`` documents every one (a test checks).
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from handspan.errors import SettingsError
+
+__all__ = ["Settings"]
+
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Megabytes = Annotated[int, msgspec.Meta(ge=1)]
+
+ENV_PREFIX = "HANDSPAN_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How one ``Telemetry`` behaves. Build it with :meth:`load` to have the environment heard."""
+
+    db: str = "handspan.db"
+    """Path of the database file."""
+
+    service_name: str | None = None
+    """Which service these registrations belong to; else the provider's ``service.name``."""
+
+    service_namespace: str | None = None
+    """OpenTelemetry's ``service.namespace``: tells two houses with one ``service_name`` apart."""
+
+    service_version: str | None = None
+    """Version of your application, kept per session so that versions can be compared."""
+
+    propagation: Literal["link", "child"] = "link"
+    """``link``: each invocation is a trace of its own, linked to the span that published its event
+    (cascades can be endless). ``child``: it continues the publisher's trace."""
+
+    commit_interval: Seconds = 0.5
+    """Seconds a finished run may wait in memory before the writer commits it."""
+
+    segment_max_spans: Count = 4096
+    """Spans in one transaction: about 25 ms of writing; a larger one gains under 5 %."""
+
+    queue_max_spans: Count = 100_000
+    """Finished spans kept in memory while the database cannot be written."""
+
+    queue_max_mb: Megabytes = 64
+    """The same, in megabytes (estimated: 0.5 kB a span plus its texts)."""
+
+    db_retention_days: Annotated[float, msgspec.Meta(gt=0)] = 7
+    """Days a run is kept. Checked hourly."""
+
+    db_max_size_mb: Megabytes = 500
+    """Size the file is held under, in live pages. Checked at start, daily, and as it grows."""
+
+    busy_timeout: Seconds = 5.0
+    """Seconds SQLite waits for another process's lock before the writer backs off and retries."""
+
+    heartbeat_interval: Seconds = 30.0
+    """Seconds between signs of life of an idle session; each is one page written."""
+
+    open_timeout: Seconds = 5.0
+    """Seconds opening may wait for the database before the application goes on without waiting."""
+
+    shutdown_timeout: Seconds = 5.0
+    """Seconds ``close()`` (and SIGTERM) waits for running commands, error hooks and the last commit."""
+
+    sync_workers: Count = 8
+    """Threads for handlers and jobs that are plain functions."""
+
+    hook_timeout: Seconds = 10.0
+    """Seconds an ``on_error`` hook may take."""
+
+    hooks_per_minute: Count = 10
+    """Calls of the ``on_error`` hooks a minute and fingerprint (registration and error type)."""
+
+    max_message_chars: Count = 4_000
+    """Longer error messages are cut, and say so."""
+
+    max_traceback_chars: Count = 32_000
+    """Longer tracebacks are cut in the middle, and say so."""
+
+    handle_sigterm: bool = True
+    """On SIGTERM's default action, commit what finished before dying of it."""
+
+    set_global_providers: bool = True
+    """Make a provider of ours OpenTelemetry's global one, so that libraries' spans join in."""
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, /, **overrides: Any) -> "Settings":
+        """Arguments first, then ``HANDSPAN_<FIELD>`` variables, then the defaults.
+
+        Raises :class:`SettingsError` naming the setting and what was wrong with it.
+        """
+        environ = os.environ if environ is None else environ
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(overrides) - known)
+        if unknown:
+            raise SettingsError(f"There is no setting {unknown[0]!r}.", hint=f"There are: {', '.join(sorted(known))}.")
+        values: dict[str, Any] = {}
+        for name in known:
+            text = environ.get(ENV_PREFIX + name.upper())
+            if text:
+                values[name] = _spelled_bool(text)
+        values.update({name: os.fspath(v) if name == "db" else v for name, v in overrides.items()})
+        try:
+            return msgspec.convert(values, cls, strict=False)
+        except msgspec.ValidationError as error:
+            raise SettingsError(f"A setting makes no sense: {error}.") from None
+
+
+def _spelled_bool(text: str) -> str:
+    """``yes``/``on`` and their opposites, which msgspec does not read as booleans."""
+    return {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(text.strip().lower(), text)

@@ -1,0 +1,1 @@
+"""One SQLite file: how it is made, written (by one thread), pruned and read."""

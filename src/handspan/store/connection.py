@@ -1,0 +1,101 @@
+"""Opening the file: the PRAGMAs, what it is, and what each SQLite failure means to a person.
+
+The database file is never opened by anything but SQLite. ``open()`` and ``close()`` on it drop
+SQLite's POSIX locks in the whole process, and rows were lost that way (measured).
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Literal
+from urllib.parse import quote
+
+from handspan.errors import (
+    CorruptDatabaseError,
+    DatabaseBusyError,
+    DatabaseError,
+    ForeignDatabaseError,
+    NotADatabaseError,
+    UnwritableDatabaseError,
+)
+
+__all__ = ["APPLICATION_ID", "FileState", "connect", "explained", "file_state", "prepare_writer", "read_only_uri"]
+
+APPLICATION_ID: Final = 0x68737031  # "hsp1", in the file's header: what tells our file from anybody's
+
+WAL_AUTOCHECKPOINT_PAGES: Final = 1000  # about 4 MB of 4 KB pages between checkpoints
+JOURNAL_SIZE_LIMIT: Final = 16 * 1024 * 1024  # a WAL that grew under a long reader is cut back to this
+CACHE_KIB: Final = 8 * 1024
+
+FileState = Literal["empty", "handspan"]
+
+
+def connect(path: str, *, busy_timeout: float) -> sqlite3.Connection:
+    """A read-write connection in autocommit mode: every transaction is one we began."""
+    _refuse_directories(path)
+    with explained(path):
+        conn = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
+        try:
+            conn.execute("PRAGMA schema_version").fetchone()  # the first read of the file: is it one at all?
+        except BaseException:
+            conn.close()
+            raise
+        return conn
+
+
+def prepare_writer(conn: sqlite3.Connection) -> None:
+    """The writer's PRAGMAs. ``auto_vacuum`` only takes on an empty file, and before WAL."""
+    conn.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    conn.execute("PRAGMA journal_mode = WAL").fetchone()
+    conn.execute(f"PRAGMA wal_autocheckpoint = {WAL_AUTOCHECKPOINT_PAGES}").fetchone()
+    conn.execute(f"PRAGMA journal_size_limit = {JOURNAL_SIZE_LIMIT}").fetchone()
+    conn.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    conn.execute("PRAGMA synchronous = NORMAL")  # with WAL: a power cut may lose the last commits, never the file
+    conn.execute("PRAGMA foreign_keys = ON")
+
+
+def file_state(conn: sqlite3.Connection, path: str) -> FileState:
+    """Whether the file is new or ours. Raises :class:`ForeignDatabaseError` for anybody else's."""
+    (application_id,) = conn.execute("PRAGMA application_id").fetchone()
+    (objects,) = conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if application_id == APPLICATION_ID and objects:
+        return "handspan"
+    if application_id == 0 and not objects:
+        return "empty"
+    raise ForeignDatabaseError(f"{path} is an SQLite database of another program.")
+
+
+def read_only_uri(path: str) -> str:
+    return f"file:{quote(os.path.abspath(path))}?mode=ro"
+
+
+@contextmanager
+def explained(path: str) -> Iterator[None]:
+    """SQLite's failures as ours, each with its cure."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise explain(error, path) from error
+
+
+def explain(error: sqlite3.Error, path: str) -> DatabaseError:
+    code = getattr(error, "sqlite_errorcode", None) or 0
+    primary = code & 0xFF
+    if primary == sqlite3.SQLITE_NOTADB:
+        return NotADatabaseError(f"{path} is not an SQLite database.")
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return DatabaseBusyError(f"{path} is locked by another process.")
+    if primary == sqlite3.SQLITE_CORRUPT:
+        return CorruptDatabaseError(f"{path} is damaged ({error}).")
+    if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
+        parent = Path(path).absolute().parent
+        why = f"the directory {parent} does not exist" if not parent.is_dir() else str(error)
+        return UnwritableDatabaseError(f"{path} cannot be written: {why}.")
+    return DatabaseError(f"{path}: {error}.")
+
+
+def _refuse_directories(path: str) -> None:
+    if os.path.isdir(path):
+        raise NotADatabaseError(f"{path} is a directory.")

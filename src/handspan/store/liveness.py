@@ -1,0 +1,78 @@
+"""Who lives: one ``flock`` file per session, beside the database.
+
+The kernel frees a lock when its process dies, however it dies: a free lock means crashed. Pids are
+reused and heartbeats stop for suspended machines, so neither decides; the heartbeat only dates the end.
+
+A forked child inherits the descriptor, and with it would keep a dead parent's lock: it closes its copy.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+
+__all__ = ["SessionLock", "is_alive", "sidecar_dir"]
+
+
+def sidecar_dir(path: str) -> Path:
+    """Where what belongs to sessions and not to the database lies."""
+    return Path(f"{path}.handspan")
+
+
+def _lock_path(path: str, instance_id: str) -> Path:
+    return sidecar_dir(path) / f"{instance_id}.lock"
+
+
+class SessionLock:
+    """Held from a session's first write to its end."""
+
+    def __init__(self, path: str, instance_id: str) -> None:
+        self._path = _lock_path(path, instance_id)
+        self._fd: int | None = None
+
+    def acquire(self) -> None:
+        """Twice is once. Raises OSError where the directory cannot be written or has no locks."""
+        if self._fd is not None:
+            return
+        self._path.parent.mkdir(exist_ok=True)
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            raise
+        self._fd = fd
+
+    def release(self) -> None:
+        """Remove the file, then free the lock: nobody finds a free lock of a session that ended well."""
+        if self._fd is not None:
+            self._path.unlink(missing_ok=True)
+            self.forget()
+            try:
+                self._path.parent.rmdir()
+            except OSError:
+                pass  # other sessions' locks are in it
+
+    def forget(self) -> None:
+        """Close without freeing: what a forked child does with its parent's."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def is_alive(path: str, instance_id: str) -> bool:
+    """Whether the process of this session still holds its lock."""
+    try:
+        fd = os.open(_lock_path(path, instance_id), os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False  # ended, or the database was copied here without its locks
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def remove_stale(path: str, instance_id: str) -> None:
+    _lock_path(path, instance_id).unlink(missing_ok=True)

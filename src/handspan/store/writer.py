@@ -1,0 +1,443 @@
+"""The one thread that writes.
+
+Every write of the process goes through here: registrations (at once), segments (every
+``commit_interval``, or when one is full), sessions, heartbeat, retention, upgrades. A thread and not a
+task: it serves applications without a loop, its heartbeat survives a blocked one, and an exporter that
+crosses into an event loop deadlocks at exit. It is a daemon: the interpreter never waits for it.
+
+A segment stays with its source until COMMIT. What may pass (busy, full, I/O error, read-only) is retried
+with backoff, for ever; one log line says that an episode began, one that it ended. What never passes
+(a value SQLite cannot hold) is found by halving the segment and becomes a loss of one record.
+"""
+
+import logging
+import random
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from handspan.clock import Clock, to_epoch
+from handspan.errors import DatabaseError, ForeignDatabaseError, NewerSchemaError, NotADatabaseError
+from handspan.records import Registration, Segment, SegmentSource, Session
+from handspan.store.commit import commit_segment, transaction
+from handspan.store.connection import explain, explained
+from handspan.store.liveness import SessionLock
+from handspan.store.opening import open_for_writing
+from handspan.store.parents import Parents
+from handspan.store.retention import Retention, live_bytes
+from handspan.store.sessions import RETIRE_AFTER, SessionLife
+from handspan.store.statements import statements
+
+__all__ = ["Writer", "WriterOptions", "WriterStats"]
+
+_log = logging.getLogger("handspan.store")
+_SQL: Final = statements("sql/commit.sql")
+
+FIRST_BACKOFF: Final = 0.1  # seconds; doubles up to the next
+LONGEST_BACKOFF: Final = 5.0
+RETENTION_INTERVAL: Final = 3600.0
+GROWTH_CHECK: Final = 200_000  # rows written (about 30 MB) that bring the size check forward
+PERMANENT: Final = (ForeignDatabaseError, NotADatabaseError)  # only the program's author can cure these
+
+
+class WriterOptions(Protocol):
+    """What the writer needs of the settings."""
+
+    @property
+    def db(self) -> str: ...
+    @property
+    def commit_interval(self) -> float: ...
+    @property
+    def busy_timeout(self) -> float: ...
+    @property
+    def heartbeat_interval(self) -> float: ...
+    @property
+    def db_retention_days(self) -> float: ...
+    @property
+    def db_max_size_mb(self) -> int: ...
+
+
+@dataclass
+class WriterStats:
+    """Counters others read; only the writer's thread changes them."""
+
+    commits: int = 0
+    spans_committed: int = 0
+    last_commit_seconds: float = 0.0
+    live_bytes: int = 0
+    failing_since: float | None = None
+    last_error: str | None = None
+
+
+class Writer:
+    """Owns the connection. Public methods may be called from any thread and return at once, except
+    :meth:`flush` and :meth:`close`, which wait up to their deadline and return the truth."""
+
+    def __init__(
+        self,
+        options: WriterOptions,
+        session: Session,
+        source: SegmentSource,
+        clock: Clock,
+        on_commit: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
+        self._options, self._session, self._source, self._clock = options, session, source, clock
+        self._on_commit = on_commit
+        self.stats = WriterStats()
+        self.opened: Future[None] = Future()
+        """Done when the file is open and the session begun; raises what only the author can cure."""
+        self._work, self._urgent = threading.Event(), threading.Event()
+        self._closing = threading.Event()
+        self._close_deadline = 0.0
+        self._controls: deque[Callable[[], None]] = deque()
+        self._flushes: deque[Future[bool]] = deque()
+        self._conn: sqlite3.Connection | None = None
+        self._parents: Parents | None = None
+        self._life: SessionLife | None = None
+        self._lock = SessionLock(options.db, session.instance_id)
+        self._backoff = 0.0
+        self._next_heartbeat = self._next_retention = self._next_retire = 0.0
+        self._rows_since_check = 0
+        self._thread = threading.Thread(target=self._run, name="handspan-writer", daemon=True)
+
+    # --- from any thread ----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def work(self) -> None:
+        """Something waits: commit it within ``commit_interval``."""
+        self._work.set()
+
+    def hurry(self) -> None:
+        """Commit now: a segment is full."""
+        self._urgent.set()
+        self._work.set()
+
+    def register(self, number: int, registration: Registration) -> None:
+        def write() -> None:
+            self._known_parents().register(self._session, number, registration)
+
+        self._control(write)
+
+    def retire(self, number: int, registration: Registration) -> None:
+        self._control(lambda: self._known_parents().retire(self._session, number, registration, self._now()))
+
+    def set_next_run(self, number: int, registration: Registration, next_run: float | None) -> None:
+        def write() -> None:
+            row_id = self._known_parents().registration_id(self._session, number, registration)
+            self._open_connection().execute(_SQL["set_next_run"], {"next_run_ts": next_run, "id": row_id})
+
+        self._control(write)
+
+    def flush(self, timeout: float) -> bool:
+        """True once everything handed over before the call is committed."""
+        if not self._thread.is_alive() or (self.opened.done() and self.opened.exception()):
+            return False
+        done: Future[bool] = Future()
+        self._flushes.append(done)
+        self.hurry()
+        try:
+            return done.result(timeout)
+        except TimeoutError:
+            return False
+
+    def close(self, timeout: float) -> bool:
+        """Commit what there is, end the session, stop. True if nothing had to be given up."""
+        self._close_deadline = time.monotonic() + timeout
+        self._closing.set()
+        self.hurry()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(timeout + 0.5)  # its own deadline comes first; half a second for the last statement
+        return not self._thread.is_alive() and self.stats.failing_since is None
+
+    def forget_in_child(self) -> None:
+        """After fork: the thread is the parent's, so is the lock, and so is the connection, which is kept
+        referenced (closing it here would drop the parent's locks on the file)."""
+        self._lock.forget()
+        _inherited.append(self._conn)
+
+    # --- the thread ---------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._wait()
+                if self._ensure_open():
+                    self._turn()
+            except BaseException as error:  # noqa: BLE001 - this thread must outlive anything, CancelledError included
+                self._failed(error)
+        self._finish()
+
+    def _wait(self) -> None:
+        if self._backoff:
+            self._closing.wait(self._backoff)
+            return
+        if not self._opened_before():
+            return
+        deadline = min(self._next_heartbeat, self._next_retention, self._next_retire)
+        if self._work.wait(max(0.0, deadline - time.monotonic())) and not self._urgent.is_set():
+            self._urgent.wait(self._options.commit_interval)
+        self._work.clear()
+        self._urgent.clear()
+
+    def _opened_before(self) -> bool:
+        return self._conn is not None
+
+    def _turn(self) -> None:
+        flushes = len(self._flushes)  # those that come later may mean spans that come later
+        self._write_controls()
+        self._write_segments()
+        self._recovered()
+        self._answer_flushes(flushes, True)
+        self._periodic()
+
+    def _write_controls(self) -> None:
+        """Registrations and their like: all that wait in one transaction, in order."""
+        batch = list(self._controls)
+        if not batch:
+            return
+        try:
+            self._in_transaction(batch)
+        except Exception as error:
+            if _passes(error):
+                raise
+            for write in batch:
+                self._write_control_alone(write)
+        for _ in batch:
+            self._controls.popleft()
+
+    def _write_control_alone(self, write: Callable[[], None]) -> None:
+        try:
+            self._in_transaction([write])
+        except Exception as error:
+            if _passes(error):
+                raise
+            _log.error("A registration could not be stored: %s: %s", type(error).__name__, error)
+
+    def _in_transaction(self, writes: list[Callable[[], None]]) -> None:
+        with transaction(self._open_connection(), self._known_parents()):
+            for write in writes:
+                write()
+
+    def _write_segments(self) -> None:
+        """What is there now; what comes meanwhile waits its interval, or the turn would never end."""
+        for _ in range(self._source.seal()):
+            segment = self._source.next_segment()
+            if segment is not None:
+                self._write_segment(segment)
+                self._write_controls()
+
+    def _write_segment(self, segment: Segment) -> None:
+        started = time.perf_counter()
+        try:
+            commit_segment(self._open_connection(), self._known_parents(), segment, self._now())
+        except Exception as error:
+            if _passes(error):
+                raise
+            self._write_halves(segment, error)
+        took = time.perf_counter() - started
+        self.stats.commits += 1
+        self.stats.spans_committed += len(segment.records)
+        self.stats.last_commit_seconds = took
+        self._rows_since_check += len(segment.records)
+        self._next_heartbeat = time.monotonic() + self._options.heartbeat_interval
+        self._source.committed(segment)
+        self._on_commit(took)
+
+    def _write_halves(self, segment: Segment, error: Exception) -> None:
+        if len(segment.records) + len(segment.running) <= 1:
+            _log.error("One span could not be stored and is given up: %s: %s", type(error).__name__, error)
+            self._source.abandoned(replace(segment, losses=[]), "rejected")
+            segment.records, segment.running = [], []
+            commit_segment(self._open_connection(), self._known_parents(), segment, self._now())
+            return
+        middle = len(segment.records) // 2
+        first = replace(segment, records=segment.records[:middle], running=[])
+        second = replace(segment, records=segment.records[middle:], losses=[])
+        for half in (first, second):
+            half.idempotent = True
+            try:
+                commit_segment(self._open_connection(), self._known_parents(), half, self._now())
+            except Exception as inner:
+                if _passes(inner):
+                    raise
+                self._write_halves(half, inner)
+
+    def _periodic(self) -> None:
+        now = time.monotonic()
+        if self._life is None:
+            return
+        if now >= self._next_retire:
+            done = self._life.retire_forgotten(self._now())
+            self._next_retire = now + (RETENTION_INTERVAL if done else RETIRE_AFTER)
+        if now >= self._next_heartbeat:
+            self._life.heartbeat(self._now())
+            self._next_heartbeat = now + self._options.heartbeat_interval
+        if now >= self._next_retention or self._rows_since_check > GROWTH_CHECK:
+            self._next_retention = now + RETENTION_INTERVAL
+            self._rows_since_check = 0
+            self.prune()
+
+    def prune(self) -> None:
+        """One retention pass, committing what comes in between its batches. On the writer's thread."""
+        conn = self._open_connection()
+        megabytes = self._options.db_max_size_mb
+        retention = Retention(conn, days=self._options.db_retention_days, max_bytes=megabytes * 1024 * 1024)
+        for _ in retention.run(self._now()):
+            self._write_controls()
+            self._write_segments()
+            if self._closing.is_set():
+                return
+        self.stats.live_bytes = live_bytes(conn)
+        if retention.pruned.rows or retention.pruned.spans:
+            _log.info("Pruned %s rows and %s spans, %.1f MB given back.", retention.pruned.rows,
+                      retention.pruned.spans, retention.pruned.bytes / 1e6)  # fmt: skip
+
+    # --- opening and failing ------------------------------------------------------------------------
+
+    def _ensure_open(self) -> bool:
+        if self._conn is not None:
+            return True
+        path = self._options.db
+        try:
+            conn = open_for_writing(path, busy_timeout=self._options.busy_timeout)
+        except PERMANENT as error:
+            self._give_up(error)
+            return False
+        parents = Parents(conn)
+        life = SessionLife(conn, parents, path, self._session)
+        try:
+            with explained(path):
+                life.begin(self._lock, self._now())
+                life.bury_the_dead()
+        except BaseException:
+            conn.close()
+            raise
+        self._conn, self._parents, self._life = conn, parents, life
+        if not self.opened.done():
+            now = time.monotonic()
+            self._next_heartbeat = now + self._options.heartbeat_interval
+            self._next_retire = now + RETIRE_AFTER
+            self._next_retention = now  # the size check at start
+            self.stats.live_bytes = live_bytes(conn)
+            self.opened.set_result(None)
+        return True
+
+    def _give_up(self, error: DatabaseError) -> None:
+        """The path is wrong for good: say so, count what comes as lost, do not try again."""
+        self.stats.last_error, self.stats.failing_since = str(error), self._now()
+        if self.opened.done():
+            _log.error("Recording ends, the application goes on: %s", error)
+        else:
+            self.opened.set_exception(error)
+        self._closing.wait()
+
+    def _failed(self, error: BaseException) -> None:
+        explained_error = explain(error, self._options.db) if isinstance(error, sqlite3.Error) else error
+        self.stats.last_error = str(explained_error)
+        if self.stats.failing_since is None:
+            self.stats.failing_since = self._now()
+            _log.error("Recording waits, the application goes on: %s", explained_error)
+        if not _is_busy(error):
+            self._drop_connection()  # after an I/O error a fresh one sees what is really there
+        longest = LONGEST_BACKOFF * (6 if isinstance(error, NewerSchemaError) else 1)
+        self._backoff = min(max(self._backoff * 2, FIRST_BACKOFF), longest) * random.uniform(0.8, 1.2)  # noqa: S311
+
+    def _recovered(self) -> None:
+        if self._backoff:
+            self._backoff = 0.0
+        if self.stats.failing_since is not None:
+            _log.warning("Recording goes on after %.1f s.", self._now() - self.stats.failing_since)
+            self.stats.failing_since = self.stats.last_error = None
+
+    def _drop_connection(self) -> None:
+        conn, self._conn, self._parents, self._life = self._conn, None, None, None
+        if conn is not None:
+            conn.close()
+
+    def _finish(self) -> None:
+        """The last turn, until its deadline; then what is left is given up, and counted."""
+        while True:
+            try:
+                if self._ensure_open_for_the_end():
+                    wait_ms = max(0, self._close_deadline - time.monotonic()) * 1000
+                    self._open_connection().execute(f"PRAGMA busy_timeout = {wait_ms:.0f}")
+                    self._write_controls()
+                    self._write_segments()
+                    if self._life is not None:
+                        self._life.end(self._now())
+                    self._open_connection().execute("PRAGMA optimize")
+                    self._recovered()
+                break
+            except BaseException as error:  # noqa: BLE001 - as in _run
+                self._failed(error)
+                if time.monotonic() + self._backoff >= self._close_deadline:
+                    break
+                time.sleep(self._backoff)  # nothing else is this thread's to do any more
+        lost = 0
+        self._source.seal()
+        while (segment := self._source.next_segment()) is not None:
+            lost += len(segment.records)
+            self._source.abandoned(segment, "shutdown")
+        if lost:
+            _log.error("%s finished runs were not stored: %s", lost, self.stats.last_error)
+        self._answer_flushes(len(self._flushes), self.stats.failing_since is None)
+        try:
+            self._drop_connection()
+        except sqlite3.Error:
+            pass  # a connection that cannot even close has nothing left to lose
+        self._lock.release()
+
+    def _ensure_open_for_the_end(self) -> bool:
+        if self.opened.done() and self.opened.exception() is not None:
+            return False
+        return self._ensure_open()
+
+    # --- small things -------------------------------------------------------------------------------
+
+    def _control(self, write: Callable[[], None]) -> None:
+        self._controls.append(write)
+        self.hurry()
+
+    def _answer_flushes(self, count: int, answer: bool) -> None:
+        for _ in range(count):
+            self._flushes.popleft().set_result(answer)
+
+    def _open_connection(self) -> sqlite3.Connection:
+        if self._conn is None:
+            raise DatabaseError("The database is not open.")
+        return self._conn
+
+    def _known_parents(self) -> Parents:
+        if self._parents is None:
+            raise DatabaseError("The database is not open.")
+        return self._parents
+
+    def _now(self) -> float:
+        return to_epoch(self._clock.wall_ns())
+
+
+_inherited: list[sqlite3.Connection | None] = []
+
+
+def _passes(error: Exception) -> bool:
+    """True for what time or a person can mend; False for a value that SQLite or its driver cannot take."""
+    refused = (
+        sqlite3.IntegrityError,
+        sqlite3.DataError,
+        sqlite3.ProgrammingError,
+        sqlite3.InterfaceError,
+        sqlite3.NotSupportedError,
+    )
+    return isinstance(error, sqlite3.Error | DatabaseError | MemoryError) and not isinstance(error, refused)
+
+
+def _is_busy(error: BaseException) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) or 0
+    return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)

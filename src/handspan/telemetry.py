@@ -1,0 +1,207 @@
+"""The assembler: settings in, parts connected, one object to hold."""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any, Self
+
+from handspan._version import VERSION
+from handspan.clock import Clock, SystemClock
+from handspan.commands import ErrorHook
+from handspan.errors import HandspanError
+from handspan.executor import CommandExecutor
+from handspan.executor.hooks import ErrorHooks
+from handspan.executor.threads import DaemonThreadPool
+from handspan.instruments import Health, RunInstruments, health_instruments
+from handspan.integrations.decorators import Decorators
+from handspan.lifecycle import Lifecycle
+from handspan.outcome import OutcomeLimits
+from handspan.pipeline import Pipeline, new_session
+from handspan.providers.tracing import find_provider, meter_of, open_tracing, resource_of, sdk_disabled
+from handspan.recording.processor import NotRecording
+from handspan.registry import Registry
+from handspan.settings import Settings
+from handspan.store.service import DatabaseService
+
+__all__ = ["Telemetry"]
+
+_log = logging.getLogger("handspan")
+
+
+class Telemetry:
+    """Records what is executed through it into one file.
+
+    ``async with Telemetry("home.db") as telemetry`` opens and closes it; ``with``, or ``open()`` and
+    ``close()``, do the same for programs without a loop. Opening raises
+    :class:`handspan.errors.NotADatabaseError` or :class:`handspan.errors.ForeignDatabaseError` when the path
+    can never be right; every other trouble with the database costs telemetry, not service.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | str | os.PathLike[str] | None = None,
+        *,
+        tracer_provider: Any = None,
+        meter_provider: Any = None,
+        on_error: ErrorHook | tuple[ErrorHook, ...] | None = None,
+        clock: Clock | None = None,
+        **overrides: Any,
+    ) -> None:
+        if not isinstance(settings, Settings):
+            settings = Settings.load(**overrides if settings is None else {"db": settings, **overrides})
+        self.settings, self._clock = settings, clock or SystemClock()
+        self.recording = not sdk_disabled()
+        """False while ``OTEL_SDK_DISABLED`` is true: everything runs, nothing is kept."""
+        meter = meter_of(meter_provider, VERSION)
+        self._health = health_instruments(meter_provider, meter)
+        provider = find_provider(tracer_provider, lambda: resource_of(settings), set_global=settings.set_global_providers)
+        resource = getattr(provider, "resource", None)
+        attributes = dict(resource.attributes) if resource is not None else {}
+        self._pipeline = Pipeline(
+            settings, lambda: new_session(settings, attributes, self._clock.wall_ns()), self._clock, self._health.committed
+        )
+        recorder = self._pipeline.processor if self.recording else NotRecording()
+        self._tracing = open_tracing(provider, self._pipeline.processor, VERSION, child=settings.propagation == "child")
+        self.tracer_provider = provider
+        self._pool = DaemonThreadPool(settings.sync_workers)
+        hooks = on_error if isinstance(on_error, tuple) else () if on_error is None else (on_error,)
+        self.error_hooks = ErrorHooks(hooks, self._pool, timeout=settings.hook_timeout, per_minute=settings.hooks_per_minute)
+        limits = OutcomeLimits(settings.max_message_chars, settings.max_traceback_chars)
+        executor = CommandExecutor(
+            self._tracing.tracer, recorder, RunInstruments(meter), self.error_hooks, self._pool, self._clock, limits
+        )
+        registry = Registry(recorder, lambda: self._pipeline.writer, self._pipeline.registrations)
+        self.register_listener = registry.register_listener
+        self.register_job = registry.register_job
+        self.set_next_run = registry.set_next_run
+        self.execute = executor.execute
+        decorators = Decorators(self)
+        self.handler, self.job = decorators.handler, decorators.job
+        self.database = DatabaseService(settings.db, writer=self._pipeline.writer)
+        self._lifecycle: Lifecycle | None = None
+        self._closing = threading.Lock()
+        self._state, self._closed_well = "new", True
+
+    # --- opening --------------------------------------------------------------------------------------------
+
+    def open(self) -> Self:
+        """Open the file, waiting up to ``open_timeout`` for it."""
+        if self._start():
+            try:
+                self._pipeline.writer.opened.result(self.settings.open_timeout)
+            except FutureTimeoutError:
+                self._say_it_waits()
+            except HandspanError:
+                self.close()
+                raise
+        return self
+
+    async def __aenter__(self) -> Self:
+        if self._start():
+            opened = asyncio.wrap_future(self._pipeline.writer.opened)
+            opened.add_done_callback(lambda done: done.cancelled() or done.exception())  # asked for, whoever waits
+            try:
+                await asyncio.wait_for(asyncio.shield(opened), self.settings.open_timeout)
+            except TimeoutError:
+                self._say_it_waits()
+            except HandspanError:
+                await self.aclose()
+                raise
+        return self
+
+    def _start(self) -> bool:
+        if self._state != "new":
+            raise RuntimeError("A Telemetry is opened once; make another one.")
+        self._state = "open"
+        if self.recording:
+            self._lifecycle = Lifecycle(self, handle_sigterm=self.settings.handle_sigterm)
+            self._health.watch(self)
+            self._pipeline.start()
+        else:
+            _log.warning("OTEL_SDK_DISABLED is set: handlers and jobs run, nothing is recorded.")
+        return self.recording
+
+    def _say_it_waits(self) -> None:
+        if self._pipeline.writer.stats.last_error is None:  # else the writer has said why
+            _log.warning("%s is not ready after %g s; recording goes on in memory.", self.settings.db, self.settings.open_timeout)
+
+    # --- closing ---------------------------------------------------------------------------------------------
+
+    def flush(self, timeout: float = 30.0) -> bool:
+        """Wait until everything that has finished is committed. False if that was not so by the deadline."""
+        return self._pipeline.writer.flush(timeout)
+
+    async def aflush(self, timeout: float = 30.0) -> bool:
+        """:meth:`flush` without blocking the loop."""
+        return bool(await self._off_loop(lambda: self.flush(timeout)))
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Wait for running commands, record those that still run as ``ProcessInterrupted``, commit, end the
+        session. True if nothing had to be given up. Twice is once. On a loop's own thread use :meth:`aclose`:
+        what runs on that loop cannot finish while this waits, so this does not wait for it."""
+        timeout = self.settings.shutdown_timeout if timeout is None else timeout
+        return self._close(wait=0.0 if _on_a_loop() else timeout, timeout=timeout)
+
+    async def aclose(self, timeout: float | None = None) -> bool:
+        """:meth:`close` while the loop goes on; error hooks may finish, too."""
+        timeout = self.settings.shutdown_timeout if timeout is None else timeout
+        deadline = time.monotonic() + timeout
+        if self._state == "open":
+            await self._off_loop(lambda: self._pipeline.processor.wait_idle(timeout))
+            await self.error_hooks.finish(max(0.0, deadline - time.monotonic()))
+        closed = await self._off_loop(lambda: self._close(wait=0.0, timeout=timeout))
+        await self.database.close()
+        return bool(closed)
+
+    def close_at_once(self) -> bool:
+        """What SIGTERM and the interpreter's exit do: nothing that still runs is waited for."""
+        return self._close(wait=0.0, timeout=self.settings.shutdown_timeout)
+
+    def _close(self, *, wait: float, timeout: float) -> bool:
+        with self._closing:
+            if self._state == "open" and self.recording:
+                self._closed_well = self._pipeline.close(wait=wait, timeout=timeout)
+                if self._lifecycle is not None:
+                    self._lifecycle.end()
+            if self._state != "closed":
+                self._tracing.detach()
+                self._pool.close()
+                self._state = "closed"
+            return self._closed_well
+
+    async def _off_loop(self, call: Callable[[], Any]) -> Any:
+        helper = DaemonThreadPool(1)  # not the default executor: that one's threads are waited for at exit
+        try:
+            return await helper.run(call)
+        finally:
+            helper.close()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def after_fork_in_child(self) -> None:
+        """Called by :class:`Lifecycle` in a forked child, which records under a session of its own."""
+        self._closing = threading.Lock()
+        self._pipeline.after_fork_in_child()
+
+    def health(self) -> Health:
+        """Our own health, now: queue, commits, losses, the store."""
+        return self._pipeline.health()
+
+
+def _on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
