@@ -121,7 +121,8 @@ CREATE TABLE handler_invocations (
 CREATE INDEX ix_handler_invocations_listener ON handler_invocations (listener_id, execution_start_ts DESC);
 CREATE INDEX ix_handler_invocations_failed ON handler_invocations (execution_start_ts DESC) WHERE status <> 'success';
 CREATE INDEX ix_handler_invocations_trace ON handler_invocations (substr(trace_id, 1, 4));
-CREATE INDEX ix_handler_invocations_link ON handler_invocations (substr(link_trace_id, 1, 4)) WHERE link_trace_id IS NOT NULL;
+CREATE INDEX ix_handler_invocations_link ON handler_invocations (substr(link_trace_id, 1, 4))
+    WHERE link_trace_id IS NOT NULL;
 CREATE INDEX ix_handler_invocations_traceback ON handler_invocations (traceback_id) WHERE traceback_id IS NOT NULL;
 
 CREATE TABLE job_executions (
@@ -146,7 +147,8 @@ CREATE TABLE job_executions (
 CREATE INDEX ix_job_executions_job ON job_executions (job_id, execution_start_ts DESC);
 CREATE INDEX ix_job_executions_failed ON job_executions (execution_start_ts DESC) WHERE status <> 'success';
 CREATE INDEX ix_job_executions_trace ON job_executions (substr(trace_id, 1, 4));
-CREATE INDEX ix_job_executions_link ON job_executions (substr(link_trace_id, 1, 4)) WHERE link_trace_id IS NOT NULL;
+CREATE INDEX ix_job_executions_link ON job_executions (substr(link_trace_id, 1, 4))
+    WHERE link_trace_id IS NOT NULL;
 CREATE INDEX ix_job_executions_traceback ON job_executions (traceback_id) WHERE traceback_id IS NOT NULL;
 
 CREATE TABLE running (

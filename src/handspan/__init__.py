@@ -10,7 +10,7 @@ Names load when first used (PEP 562): an entry point can load one module without
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from handspan._version import VERSION as __version__
+from handspan._version import __version__
 
 if TYPE_CHECKING:
     from handspan.commands import ExecuteJob, InvokeHandler, Job, Listener

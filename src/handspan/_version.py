@@ -1,2 +1,2 @@
-VERSION = "0.1.0"
+__version__ = "0.1.0"
 """Also in pyproject.toml; a test compares."""

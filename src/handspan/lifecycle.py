@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import weakref
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Protocol
 
@@ -22,7 +23,9 @@ class Living(Protocol):
         """Commit what finished, record what runs as interrupted, wait for nobody."""
         ...
 
-    def after_fork_in_child(self) -> None: ...
+    def before_fork(self) -> bool: ...
+    def after_fork_in_parent(self) -> None: ...
+    def after_fork_in_child(self, *, clean: bool) -> None: ...
 
 
 class Lifecycle:
@@ -32,15 +35,22 @@ class Lifecycle:
         self._telemetry: Living | None = telemetry
         self._pid = os.getpid()
         self._handler: Any = None
+        self._forking: Living | None = None
+        self._clean = True
         atexit.register(self._at_exit)
         weak_self = weakref.ref(self)
 
-        def in_child() -> None:  # a hook of os.register_at_fork can never be taken back
-            alive = weak_self()
-            if alive is not None:
-                alive._in_child()
+        def hook(name: str) -> Callable[[], None]:  # one given to os.register_at_fork can never be taken back
+            def call() -> None:
+                alive = weak_self()
+                if alive is not None:
+                    getattr(alive, name)()
 
-        os.register_at_fork(after_in_child=in_child)
+            return call
+
+        os.register_at_fork(
+            before=hook("_before_fork"), after_in_parent=hook("_in_parent"), after_in_child=hook("_in_child")
+        )
         if handle_sigterm:
             self._install()
 
@@ -58,7 +68,7 @@ class Lifecycle:
             self._handler = self._on_sigterm
             signal.signal(signal.SIGTERM, self._handler)
 
-    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
+    def _on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends it at once
         telemetry, pid = self._telemetry, self._pid
         if telemetry is None or pid != os.getpid():
@@ -78,8 +88,15 @@ class Lifecycle:
         if telemetry is not None:
             telemetry.close_at_once()
 
+    def _before_fork(self) -> None:
+        self._forking = self._telemetry  # closing may come in between: who was asked is who is told
+        self._clean = self._forking is None or self._forking.before_fork()
+
+    def _in_parent(self) -> None:
+        if self._forking is not None and self._clean:
+            self._forking.after_fork_in_parent()
+
     def _in_child(self) -> None:
-        telemetry = self._telemetry
-        if telemetry is not None:
-            self._pid = os.getpid()
-            telemetry.after_fork_in_child()
+        self._pid = os.getpid()
+        if self._telemetry is not None:
+            self._telemetry.after_fork_in_child(clean=self._clean)

@@ -114,7 +114,9 @@ def _traceback_of(error: BaseException, run: Run, limits: OutcomeLimits) -> tupl
     text = text.removesuffix(tail) if text.endswith(tail) else text
     tail = tail.rstrip("\n") if not isinstance(error, BaseExceptionGroup) else ""
     usual = f"{run.error_type}: {run.error_message}"
-    return _cut_middle(text, limits.max_traceback_chars), None if tail == usual else _cut(tail, limits.max_message_chars)
+    return _cut_middle(text, limits.max_traceback_chars), None if tail == usual else _cut(
+        tail, limits.max_message_chars
+    )
 
 
 _PLAIN_STR: Final = (BaseException.__str__, OSError.__str__, HandspanError.__str__)

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from handspan._version import VERSION
+from handspan._version import __version__
 from handspan.clock import Clock, instant_from_ns
 from handspan.instruments import Health
 from handspan.recording.exporting import is_exported_to
@@ -41,7 +41,7 @@ def new_session(settings: Settings, resource: Mapping[str, Any], started_ns: int
         host=socket.gethostname(),
         pid=os.getpid(),
         python_version=platform.python_version(),
-        handspan_version=VERSION,
+        handspan_version=__version__,
         resource=dict(resource) or None,
     )
 
@@ -77,13 +77,17 @@ class Pipeline:
         self.processor.close()
         return self.writer.close(timeout)
 
-    def after_fork_in_child(self) -> None:
+    def after_fork_in_child(self, *, clean: bool) -> None:
         """The writer starts with the first record: most children only exec, and a thread at every fork is a
-        complaint of its own (opentelemetry-python#4298)."""
+        complaint of its own (opentelemetry-python#4298). Not ``clean``: the fork came in the middle of a
+        transaction that would not end, SQLite cannot be used here, and what runs is counted as lost."""
         self.writer.forget_in_child()
         self.session = self._make_session()
         self.processor.begin(self.session)
         self.writer = self._new_writer()
+        if not clean:
+            self.processor.close()
+            return
         first = threading.Lock()
 
         def start_once() -> None:

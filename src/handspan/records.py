@@ -181,6 +181,7 @@ class Run:
     """
 
     __slots__ = (
+        "duration_ns",
         "error_message",
         "error_traceback",
         "error_type",
@@ -201,7 +202,6 @@ class Run:
         "start_mono",
         "start_ns",
         "status",
-        "duration_ns",
         "trace_id",
         "trace_state",
     )

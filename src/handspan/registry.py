@@ -37,7 +37,9 @@ class RegistrationSink(Protocol):
 class Registry:
     """The live registrations of one ``Telemetry``."""
 
-    def __init__(self, owner: object, sink: Callable[[], RegistrationSink], registrations: dict[int, Registration]) -> None:
+    def __init__(
+        self, owner: object, sink: Callable[[], RegistrationSink], registrations: dict[int, Registration]
+    ) -> None:
         self._owner = owner
         self._sink = sink  # asked for each time: a forked child has another writer
         self._registrations = registrations

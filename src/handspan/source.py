@@ -44,7 +44,7 @@ class CallableSource:
 
 def location_of_caller(skip_package: str, stacklevel: int = 1) -> CallerLocation | None:
     """The nearest frame outside ``skip_package`` (then ``stacklevel - 1`` further out)."""
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - inspect.stack() reads sources from disk
     while frame is not None and _belongs_to(frame, skip_package):
         frame = frame.f_back
     for _ in range(stacklevel - 1):
@@ -89,7 +89,7 @@ def registration_source(file: str | None, line: int | None) -> str | None:
     # A frame's line is that of the call's first line, or of the argument being evaluated: the smallest
     # call beginning there is a nested one, so prefer the outermost that begins on the line.
     starting = [entry for entry in covering if entry[0] == line]
-    first, last, text = max(starting, key=_span) if starting else min(covering, key=_span)
+    *_, text = max(starting, key=_span) if starting else min(covering, key=_span)
     return text if len(text) <= MAX_SNIPPET_CHARS else text[:MAX_SNIPPET_CHARS] + " ..."
 
 
@@ -106,7 +106,7 @@ def _span(entry: tuple[int, int, str]) -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def _calls_of(file: str, mtime_ns: int, size: int) -> tuple[tuple[int, int, str], ...]:
+def _calls_of(file: str, _mtime_ns: int, size: int) -> tuple[tuple[int, int, str], ...]:
     """First line, last line and text of every call and decorated definition of a file, as it is now."""
     if size > MAX_SOURCE_BYTES:
         return ()

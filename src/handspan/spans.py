@@ -29,7 +29,7 @@ class CommandTracer(Protocol):
         """Fills in the run's ids, flags, parent and link. ``context`` already carries the run."""
         ...
 
-    def end(self, span: Span, run: Run, error: BaseException | None) -> None: ...
+    def end(self, span: Span, run: Run) -> None: ...
 
 
 def run_of(context: Context | None) -> Run | None:
@@ -80,7 +80,7 @@ class ApiTracer:
         note_span_context(run, span)
         return span
 
-    def end(self, span: Span, run: Run, error: BaseException | None) -> None:
+    def end(self, span: Span, run: Run) -> None:
         if span.is_recording():
             span.set_attributes(outcome_attributes(run))
             if run.status == ERROR:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Self
 
-from handspan._version import VERSION
+from handspan._version import __version__
 from handspan.clock import Clock, SystemClock
 from handspan.commands import ErrorHook
 from handspan.errors import HandspanError
@@ -56,20 +56,29 @@ class Telemetry:
         self.settings, self._clock = settings, clock or SystemClock()
         self.recording = not sdk_disabled()
         """False while ``OTEL_SDK_DISABLED`` is true: everything runs, nothing is kept."""
-        meter = meter_of(meter_provider, VERSION)
+        meter = meter_of(meter_provider, __version__)
         self._health = health_instruments(meter_provider, meter)
-        provider = find_provider(tracer_provider, lambda: resource_of(settings), set_global=settings.set_global_providers)
+        provider = find_provider(
+            tracer_provider, lambda: resource_of(settings), set_global=settings.set_global_providers
+        )
         resource = getattr(provider, "resource", None)
         attributes = dict(resource.attributes) if resource is not None else {}
         self._pipeline = Pipeline(
-            settings, lambda: new_session(settings, attributes, self._clock.wall_ns()), self._clock, self._health.committed
+            settings,
+            lambda: new_session(settings, attributes, self._clock.wall_ns()),
+            self._clock,
+            self._health.committed,
         )
         recorder = self._pipeline.processor if self.recording else NotRecording()
-        self._tracing = open_tracing(provider, self._pipeline.processor, VERSION, child=settings.propagation == "child")
+        self._tracing = open_tracing(
+            provider, self._pipeline.processor, __version__, child=settings.propagation == "child"
+        )
         self.tracer_provider = provider
         self._pool = DaemonThreadPool(settings.sync_workers)
         hooks = on_error if isinstance(on_error, tuple) else () if on_error is None else (on_error,)
-        self.error_hooks = ErrorHooks(hooks, self._pool, timeout=settings.hook_timeout, per_minute=settings.hooks_per_minute)
+        self.error_hooks = ErrorHooks(
+            hooks, self._pool, timeout=settings.hook_timeout, per_minute=settings.hooks_per_minute
+        )
         limits = OutcomeLimits(settings.max_message_chars, settings.max_traceback_chars)
         executor = CommandExecutor(
             self._tracing.tracer, recorder, RunInstruments(meter), self.error_hooks, self._pool, self._clock, limits
@@ -127,7 +136,9 @@ class Telemetry:
 
     def _say_it_waits(self) -> None:
         if self._pipeline.writer.stats.last_error is None:  # else the writer has said why
-            _log.warning("%s is not ready after %g s; recording goes on in memory.", self.settings.db, self.settings.open_timeout)
+            _log.warning(
+                "%s is not ready after %g s; recording goes on in memory.", self.settings.db, self.settings.open_timeout
+            )
 
     # --- closing ---------------------------------------------------------------------------------------------
 
@@ -189,10 +200,16 @@ class Telemetry:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def after_fork_in_child(self) -> None:
-        """Called by :class:`Lifecycle` in a forked child, which records under a session of its own."""
+    def before_fork(self) -> bool:
+        """Called by :class:`Lifecycle`, as are the next two: a child records under a session of its own."""
+        return self._pipeline.writer.before_fork()
+
+    def after_fork_in_parent(self) -> None:
+        self._pipeline.writer.after_fork_in_parent()
+
+    def after_fork_in_child(self, *, clean: bool) -> None:
         self._closing = threading.Lock()
-        self._pipeline.after_fork_in_child()
+        self._pipeline.after_fork_in_child(clean=clean)
 
     def health(self) -> Health:
         """Our own health, now: queue, commits, losses, the store."""

@@ -42,6 +42,7 @@ FIRST_BACKOFF: Final = 0.1  # seconds; doubles up to the next
 LONGEST_BACKOFF: Final = 5.0
 RETENTION_INTERVAL: Final = 3600.0
 GROWTH_CHECK: Final = 200_000  # rows written (about 30 MB) that bring the size check forward
+FORK_WAIT: Final = 2.0  # seconds a fork may wait for a transaction to end
 PERMANENT: Final = (ForeignDatabaseError, NotADatabaseError)  # only the program's author can cure these
 
 
@@ -84,13 +85,14 @@ class Writer:
         session: Session,
         source: SegmentSource,
         clock: Clock,
-        on_commit: Callable[[float], None] = lambda seconds: None,
+        on_commit: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         self._options, self._session, self._source, self._clock = options, session, source, clock
         self._on_commit = on_commit
         self.stats = WriterStats()
         self.opened: Future[None] = Future()
         """Done when the file is open and the session begun; raises what only the author can cure."""
+        self._io = threading.Lock()  # held while this thread is inside SQLite: a fork waits for it
         self._work, self._urgent = threading.Event(), threading.Event()
         self._closing = threading.Event()
         self._close_deadline = 0.0
@@ -156,11 +158,24 @@ class Writer:
             self._thread.join(timeout + 0.5)  # its own deadline comes first; half a second for the last statement
         return not self._thread.is_alive() and self.stats.failing_since is None
 
+    def before_fork(self) -> bool:
+        """Take this thread out of SQLite and close the connection; False if it did not come out in time.
+
+        A child that inherits an open connection shares SQLite's table of locks with it: its own connection
+        would believe in a lock the kernel does not know, and rows were lost when the parent, alone as far as
+        the kernel could tell, removed the WAL. A thread inside SQLite leaves its mutexes locked for ever.
+        """
+        if not self._io.acquire(timeout=FORK_WAIT):
+            return False
+        self._drop_connection()  # opened again by the next turn
+        return True
+
+    def after_fork_in_parent(self) -> None:
+        self._io.release()
+
     def forget_in_child(self) -> None:
-        """After fork: the thread is the parent's, so is the lock, and so is the connection, which is kept
-        referenced (closing it here would drop the parent's locks on the file)."""
+        """The thread is the parent's, and so is the session's lock: close our copy of its descriptor."""
         self._lock.forget()
-        _inherited.append(self._conn)
 
     # --- the thread ---------------------------------------------------------------------------------
 
@@ -168,11 +183,13 @@ class Writer:
         while not self._closing.is_set():
             try:
                 self._wait()
-                if self._ensure_open():
-                    self._turn()
+                with self._io:
+                    if self._ensure_open():
+                        self._turn()
             except BaseException as error:  # noqa: BLE001 - this thread must outlive anything, CancelledError included
                 self._failed(error)
-        self._finish()
+        with self._io:
+            self._finish()
 
     def _wait(self) -> None:
         if self._backoff:
@@ -421,9 +438,6 @@ class Writer:
 
     def _now(self) -> float:
         return to_epoch(self._clock.wall_ns())
-
-
-_inherited: list[sqlite3.Connection | None] = []
 
 
 def _passes(error: Exception) -> bool:
