@@ -4,7 +4,7 @@
     ├── DependencyError            a handler's parameter could not be supplied
     ├── RegistrationError
     │   └── DuplicateRegistrationError
-    ├── NotRegisteredError         a command for a handle of another Telemetry, or a cancelled one
+    ├── NotRegisteredError         a command for a handle of another Telemetry
     ├── SettingsError              a setting or HANDSPAN_* variable that makes no sense
     ├── ProcessInterrupted         never raised: the error_type of a run its process did not survive
     └── DatabaseError

@@ -18,10 +18,8 @@ from typing import Any, Protocol
 __all__ = ["Lifecycle"]
 
 
-class Living(Protocol):
-    def close_at_once(self) -> bool:
-        """Commit what finished, record what runs as interrupted, wait for nobody."""
-        ...
+class Forking(Protocol):
+    """What is told of a fork: recording and store."""
 
     def before_fork(self) -> bool: ...
     def after_fork_in_parent(self) -> None: ...
@@ -29,14 +27,14 @@ class Living(Protocol):
 
 
 class Lifecycle:
-    """Ties one open ``Telemetry`` to its process, until :meth:`end`."""
+    """Ties one open ``Telemetry`` to its process, until :meth:`end`. ``close_at_once`` waits for nobody."""
 
-    def __init__(self, telemetry: Living, *, handle_sigterm: bool) -> None:
-        self._telemetry: Living | None = telemetry
-        self._pid = os.getpid()
-        self._handler: Any = None
-        self._forking: Living | None = None
+    def __init__(self, close_at_once: Callable[[], bool], forking: Forking, *, handle_sigterm: bool) -> None:
+        self._close_at_once = close_at_once
+        self._forking: Forking | None = forking
+        self._told: Forking | None = None
         self._clean = True
+        self._handler: Any = None
         atexit.register(self._at_exit)
         weak_self = weakref.ref(self)
 
@@ -59,7 +57,7 @@ class Lifecycle:
         on_main = threading.current_thread() is threading.main_thread()
         if self._handler is not None and on_main and signal.getsignal(signal.SIGTERM) is self._handler:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        self._telemetry = None
+        self._forking = None
 
     def _install(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -70,33 +68,29 @@ class Lifecycle:
 
     def _on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends it at once
-        telemetry, pid = self._telemetry, self._pid
-        if telemetry is None or pid != os.getpid():
+        if self._forking is None:  # closed already, or closing
             os.kill(os.getpid(), signal.SIGTERM)
             return
 
         def close_and_die() -> None:
             try:
-                telemetry.close_at_once()
+                self._close_at_once()
             finally:
-                os.kill(pid, signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGTERM)
 
         threading.Thread(target=close_and_die, name="handspan-sigterm", daemon=True).start()
 
     def _at_exit(self) -> None:
-        telemetry = self._telemetry
-        if telemetry is not None:
-            telemetry.close_at_once()
+        self._close_at_once()
 
     def _before_fork(self) -> None:
-        self._forking = self._telemetry  # closing may come in between: who was asked is who is told
-        self._clean = self._forking is None or self._forking.before_fork()
+        self._told = self._forking  # closing may come in between: who was asked is who is told
+        self._clean = self._told is None or self._told.before_fork()
 
     def _in_parent(self) -> None:
-        if self._forking is not None and self._clean:
-            self._forking.after_fork_in_parent()
+        if self._told is not None and self._clean:
+            self._told.after_fork_in_parent()
 
     def _in_child(self) -> None:
-        self._pid = os.getpid()
-        if self._telemetry is not None:
-            self._telemetry.after_fork_in_child(clean=self._clean)
+        if self._told is not None:
+            self._told.after_fork_in_child(clean=self._clean)

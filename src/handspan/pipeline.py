@@ -54,6 +54,8 @@ class Pipeline:
     ) -> None:
         self._settings, self._make_session = settings, make_session
         self._clock, self._on_commit = clock, on_commit
+        self.closing = threading.Lock()
+        """Held while closing: whoever comes second waits, and finds it done."""
         self.registrations: dict[int, Registration] = {}
         self.session = make_session()
         self.processor = DurableSpanProcessor(
@@ -77,10 +79,17 @@ class Pipeline:
         self.processor.close()
         return self.writer.close(timeout)
 
+    def before_fork(self) -> bool:
+        return self.writer.before_fork()
+
+    def after_fork_in_parent(self) -> None:
+        self.writer.after_fork_in_parent()
+
     def after_fork_in_child(self, *, clean: bool) -> None:
         """The writer starts with the first record: most children only exec, and a thread at every fork is a
         complaint of its own (opentelemetry-python#4298). Not ``clean``: the fork came in the middle of a
         transaction that would not end, SQLite cannot be used here, and what runs is counted as lost."""
+        self.closing = threading.Lock()
         self.writer.forget_in_child()
         self.session = self._make_session()
         self.processor.begin(self.session)
@@ -101,16 +110,16 @@ class Pipeline:
 
     def health(self) -> Health:
         """Our own health, now: queue, commits, losses, the store."""
-        queue, stats = self.processor.queue, self.writer.stats
+        queue, episode = self.processor.queue, self.writer.episode
         return Health(
             active=self.processor.active,
             queue_size=len(queue),
             queue_capacity=queue.capacity,
             committed=queue.committed_spans,
             lost=dict(queue.ledger.total),
-            store_bytes=stats.live_bytes,
-            failing_since=stats.failing_since,
-            last_error=stats.last_error,
+            store_bytes=self.writer.stats.live_bytes,
+            failing_since=episode.since,
+            last_error=episode.last_error,
         )
 
     def _new_writer(self) -> Writer:

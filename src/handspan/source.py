@@ -131,7 +131,8 @@ def _encoding(file: str) -> str:
 
 def _belongs_to(frame: FrameType, package: str) -> bool:
     module = str(frame.f_globals.get("__name__", ""))
-    return module == package or module.startswith(package + ".")
+    is_demo = module.startswith(f"{package}.demo.")  # its apps are users' code that happens to live here
+    return not is_demo and (module == package or module.startswith(f"{package}."))
 
 
 def _relative(file: str) -> str:

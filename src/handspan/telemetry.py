@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -92,7 +91,6 @@ class Telemetry:
         self.handler, self.job = decorators.handler, decorators.job
         self.database = DatabaseService(settings.db, writer=self._pipeline.writer)
         self._lifecycle: Lifecycle | None = None
-        self._closing = threading.Lock()
         self._state, self._closed_well = "new", True
 
     # --- opening --------------------------------------------------------------------------------------------
@@ -127,7 +125,7 @@ class Telemetry:
             raise RuntimeError("A Telemetry is opened once; make another one.")
         self._state = "open"
         if self.recording:
-            self._lifecycle = Lifecycle(self, handle_sigterm=self.settings.handle_sigterm)
+            self._lifecycle = Lifecycle(self.close_at_once, self._pipeline, handle_sigterm=self.settings.handle_sigterm)
             self._health.watch(self)
             self._pipeline.start()
         else:
@@ -135,7 +133,7 @@ class Telemetry:
         return self.recording
 
     def _say_it_waits(self) -> None:
-        if self._pipeline.writer.stats.last_error is None:  # else the writer has said why
+        if self._pipeline.writer.episode.last_error is None:  # else the writer has said why
             _log.warning(
                 "%s is not ready after %g s; recording goes on in memory.", self.settings.db, self.settings.open_timeout
             )
@@ -173,7 +171,7 @@ class Telemetry:
         return self._close(wait=0.0, timeout=self.settings.shutdown_timeout)
 
     def _close(self, *, wait: float, timeout: float) -> bool:
-        with self._closing:
+        with self._pipeline.closing:
             if self._state == "open" and self.recording:
                 self._closed_well = self._pipeline.close(wait=wait, timeout=timeout)
                 if self._lifecycle is not None:
@@ -199,17 +197,6 @@ class Telemetry:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def before_fork(self) -> bool:
-        """Called by :class:`Lifecycle`, as are the next two: a child records under a session of its own."""
-        return self._pipeline.writer.before_fork()
-
-    def after_fork_in_parent(self) -> None:
-        self._pipeline.writer.after_fork_in_parent()
-
-    def after_fork_in_child(self, *, clean: bool) -> None:
-        self._closing = threading.Lock()
-        self._pipeline.after_fork_in_child(clean=clean)
 
     def health(self) -> Health:
         """Our own health, now: queue, commits, losses, the store."""

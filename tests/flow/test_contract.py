@@ -335,3 +335,22 @@ async def test_a_broken_logging_set_up_hurts_nobody(make, rows):
         logger.removeFilter(broken)
     assert result.status == "error"
     assert len(rows("SELECT * FROM handler_invocations")) == 1
+
+
+async def test_what_a_hook_starts_elsewhere_is_reported_like_anything_else(make):
+    """Only what a hook itself awaits is silent: a task it starts is not a hook."""
+    calls, done = [], asyncio.Event()
+
+    async def hook(report):
+        calls.append(report.handle.name)
+        if len(calls) == 1:
+            tasks.append(asyncio.create_task(telemetry.execute(InvokeHandler(other))))
+        else:
+            done.set()
+
+    tasks = []
+    async with make(on_error=hook) as telemetry:
+        other = telemetry.register_listener(raiser(ValueError("inner")), topic="n", app_key=APP, name="other")
+        await run(telemetry, raiser(ValueError("outer")))
+        await done.wait()
+    assert calls == ["on_event", "other"]

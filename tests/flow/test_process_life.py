@@ -80,6 +80,7 @@ async def main():
     async with make(commit_interval=60, shutdown_timeout=0.5) as telemetry:
         listener, slow = register(telemetry), register(telemetry, for_ever, "slow")
         task = asyncio.create_task(telemetry.execute(InvokeHandler(slow)))
+        await asyncio.sleep(0)  # no-op handlers never yield to the loop: let it start
         for _ in range(500):
             await telemetry.execute(InvokeHandler(listener))
         say("ran")
@@ -148,6 +149,7 @@ async def test_what_a_kill_interrupts_is_found_by_the_next_start(child, next_sta
         async with make() as telemetry:
             listener, slow = register(telemetry), register(telemetry, for_ever, "slow")
             task = asyncio.create_task(telemetry.execute(InvokeHandler(slow)))
+            await asyncio.sleep(0)  # no-op handlers never yield to the loop: let it start
             for _ in range(100):
                 await telemetry.execute(InvokeHandler(listener))
             assert await telemetry.aflush()

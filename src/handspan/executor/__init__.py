@@ -111,7 +111,14 @@ class CommandExecutor:
         return run, span, token
 
     def _finish(
-        self, handle: Handle, run: Run, span: Span, token: Any, error: BaseException | None, deadline: float | None, value: Any
+        self,
+        handle: Handle,
+        run: Run,
+        span: Span,
+        token: Any,
+        error: BaseException | None,
+        deadline: float | None,
+        value: Any,
     ) -> ExecutionResult:
         run.duration_ns = self._clock.monotonic_ns() - run.start_mono
         try:
@@ -123,7 +130,7 @@ class CommandExecutor:
         try:
             if token is not None:
                 otel_context.detach(token)
-            self._tracer.end(span, run, error)
+            self._tracer.end(span, run)
         except Exception:  # noqa: BLE001 - as in _begin; another processor's exception arrives here, too
             self._ours("ending a span")
         if not run.recorded:

@@ -22,7 +22,7 @@ from handspan.outcome import ExecutionResult
 __all__ = ["ErrorHooks", "ErrorReport"]
 
 _log = logging.getLogger("handspan.executor")
-_in_hook: contextvars.ContextVar[bool] = contextvars.ContextVar("handspan-in-hook", default=False)
+_hook_task: contextvars.ContextVar[object] = contextvars.ContextVar("handspan-hook-task", default=None)
 
 WINDOW_SECONDS: Final = 60.0
 MAX_FINGERPRINTS: Final = 1_000
@@ -42,10 +42,19 @@ class ErrorReport:
     """Failures of the same kind that no hook was told of since the last report."""
 
 
+def _inside_a_hook() -> bool:
+    """Only what a hook itself awaits: a task that it starts, or an event that it publishes, inherits the
+    variable but is a task of its own."""
+    task = _hook_task.get()
+    return task is not None and task is asyncio.current_task()
+
+
 class ErrorHooks:
     """Calls the hooks of a failure: the registration's, then the app's, then the global ones."""
 
-    def __init__(self, global_hooks: tuple[ErrorHook, ...], pool: DaemonThreadPool, *, timeout: float, per_minute: int) -> None:
+    def __init__(
+        self, global_hooks: tuple[ErrorHook, ...], pool: DaemonThreadPool, *, timeout: float, per_minute: int
+    ) -> None:
         self._global = global_hooks
         self._pool, self._timeout, self._per_minute = pool, timeout, per_minute
         self._windows: OrderedDict[tuple[int, str | None], list[float]] = OrderedDict()
@@ -58,7 +67,7 @@ class ErrorHooks:
     def report(self, handle: Handle, command: Command, error: BaseException, result: ExecutionResult) -> None:
         """Start the hooks. Returns at once; does nothing inside a hook."""
         hooks = (*handle.on_error, *self._global)
-        if not hooks or _in_hook.get():
+        if not hooks or _inside_a_hook():
             return
         suppressed = self._admit((handle.number, result.error_type))
         if suppressed is None or len(self._tasks) >= MAX_TASKS:
@@ -96,7 +105,7 @@ class ErrorHooks:
         return suppressed
 
     async def _call_all(self, hooks: Iterable[ErrorHook], report: ErrorReport) -> None:
-        _in_hook.set(True)
+        _hook_task.set(asyncio.current_task())
         for hook in hooks:
             try:
                 async with asyncio.timeout(self._timeout):
@@ -104,7 +113,9 @@ class ErrorHooks:
             except Exception as error:  # noqa: BLE001 - the user's hook: counted, said, never propagated
                 self.failed += 1
                 what = f"took longer than {self._timeout:g} s" if isinstance(error, TimeoutError) else "failed"
-                _log.error("An on_error hook of %s.%s %s.", report.handle.app_key, report.handle.name, what, exc_info=error)
+                _log.error(
+                    "An on_error hook of %s.%s %s.", report.handle.app_key, report.handle.name, what, exc_info=error
+                )
 
     async def _call(self, hook: ErrorHook, report: ErrorReport) -> None:
         outcome = hook(report) if is_async_callable(hook) else await self._pool.run(lambda: hook(report))

@@ -30,7 +30,8 @@ _COMMON: Final = (
 _TABLES: Final = {
     "handler_invocations": f"{_COMMON}, listener_id, queue_ms",
     "job_executions": f"{_COMMON}, job_id, scheduled_ts",
-    "spans": "session_id, trace_id, span_id, parent_span_id, name, kind, start_ns, duration_ns, status, attributes, extra",
+    "spans": "session_id, trace_id, span_id, parent_span_id, name, kind, start_ns, duration_ns, status, attributes, "
+    "extra",
     "running": "session_id, trace_id, span_id, parent_span_id, link_trace_id, link_span_id, execution_start_ts, "
     "listener_id, job_id, scheduled_ts, queue_ms",
 }
@@ -80,9 +81,8 @@ def _attempt(conn: sqlite3.Connection, parents: Parents, segment: Segment, now: 
     with transaction(conn, parents):
         session_id = parents.session_id(segment.session, now)
         for table, records, to_row in _plan(segment, session_id, parents):
-            if segment.idempotent and table in _EXISTS:
-                records = _not_yet_stored(conn, table, records)
-            _insert(conn, table, records, to_row)
+            fresh = _not_yet_stored(conn, table, records) if segment.idempotent and table in _EXISTS else records
+            _insert(conn, table, fresh, to_row)
         ended = [(session_id, record.span_id) for record in segment.records if record.was_running]
         if ended:
             conn.executemany(_SQL["end_running"], ended)
@@ -92,7 +92,7 @@ def _attempt(conn: sqlite3.Connection, parents: Parents, segment: Segment, now: 
         conn.execute(_SQL["mark_segment"], {"number": segment.number, "now": now, "session_id": session_id})
 
 
-def _plan(
+def _plan(  # noqa: C901 - four tables, one closure each
     segment: Segment, session_id: int, parents: Parents
 ) -> Iterable[tuple[str, list[SpanRecord], Callable[[SpanRecord], Row]]]:
     """Which records go where, and how each becomes a row."""
@@ -193,9 +193,7 @@ def _insert(
     rest, size = records[whole:], CHUNK_ROWS // 2
     while rest:  # halving sizes: any remainder in at most eight statements, all of them cached
         if len(rest) >= size:
-            conn.execute(
-                _insert_statement(table, size), [value for record in rest[:size] for value in to_row(record)]
-            )
+            conn.execute(_insert_statement(table, size), [value for record in rest[:size] for value in to_row(record)])
             rest = rest[size:]
         size //= 2
 
@@ -209,7 +207,7 @@ def _insert_statement(table: str, rows: int) -> str:
     if key not in _statements:
         columns = _TABLES[table]
         one = f"({', '.join('?' * len(columns.split(',')))})"
-        _statements[key] = f"INSERT INTO {table} ({columns}) VALUES {', '.join([one] * rows)}"  # noqa: S608 - see above
+        _statements[key] = f"INSERT INTO {table} ({columns}) VALUES {', '.join([one] * rows)}"
     return _statements[key]
 
 

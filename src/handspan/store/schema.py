@@ -20,7 +20,17 @@ from typing import Any, Final
 from handspan.errors import DatabaseBusyError, MigrationError, NewerSchemaError
 from handspan.store.connection import APPLICATION_ID, explained
 
-__all__ = ["backup", "create", "head_revision", "migrations_dir", "refuse_newer", "revision", "schema_sql", "upgrade", "upgrade_transaction"]
+__all__ = [
+    "backup",
+    "create",
+    "head_revision",
+    "migrations_dir",
+    "refuse_newer",
+    "revision",
+    "schema_sql",
+    "upgrade",
+    "upgrade_transaction",
+]
 
 _REVISION: Final = re.compile(r"""^revision\b.*=\s*["'](\w+)["']""", re.MULTILINE)
 _VIEW: Final = re.compile(r"^CREATE VIEW .*?;$", re.MULTILINE | re.DOTALL)

@@ -17,6 +17,5 @@ def statements(path: str) -> dict[str, str]:
     headers = list(_HEADER.finditer(text))
     ends = [match.start() for match in headers[1:]] + [len(text)]
     return {
-        match[1]: text[match.start() : end].partition("\n")[2].strip()
-        for match, end in zip(headers, ends, strict=True)
+        match[1]: text[match.start() : end].partition("\n")[2].strip() for match, end in zip(headers, ends, strict=True)
     }

@@ -11,21 +11,22 @@ with backoff, for ever; one log line says that an episode began, one that it end
 """
 
 import logging
-import random
 import sqlite3
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from handspan.clock import Clock, to_epoch
-from handspan.errors import DatabaseError, ForeignDatabaseError, NewerSchemaError, NotADatabaseError
+from handspan.errors import DatabaseError, ForeignDatabaseError, NotADatabaseError
 from handspan.records import Registration, Segment, SegmentSource, Session
-from handspan.store.commit import commit_segment, transaction
+from handspan.store.commit import transaction
 from handspan.store.connection import explain, explained
+from handspan.store.episodes import Episode
+from handspan.store.isolation import can_pass, commit_what_can_be
 from handspan.store.liveness import SessionLock
 from handspan.store.opening import open_for_writing
 from handspan.store.parents import Parents
@@ -38,8 +39,6 @@ __all__ = ["Writer", "WriterOptions", "WriterStats"]
 _log = logging.getLogger("handspan.store")
 _SQL: Final = statements("sql/commit.sql")
 
-FIRST_BACKOFF: Final = 0.1  # seconds; doubles up to the next
-LONGEST_BACKOFF: Final = 5.0
 RETENTION_INTERVAL: Final = 3600.0
 GROWTH_CHECK: Final = 200_000  # rows written (about 30 MB) that bring the size check forward
 FORK_WAIT: Final = 2.0  # seconds a fork may wait for a transaction to end
@@ -71,8 +70,6 @@ class WriterStats:
     spans_committed: int = 0
     last_commit_seconds: float = 0.0
     live_bytes: int = 0
-    failing_since: float | None = None
-    last_error: str | None = None
 
 
 class Writer:
@@ -89,7 +86,7 @@ class Writer:
     ) -> None:
         self._options, self._session, self._source, self._clock = options, session, source, clock
         self._on_commit = on_commit
-        self.stats = WriterStats()
+        self.stats, self.episode = WriterStats(), Episode(self._now)
         self.opened: Future[None] = Future()
         """Done when the file is open and the session begun; raises what only the author can cure."""
         self._io = threading.Lock()  # held while this thread is inside SQLite: a fork waits for it
@@ -102,7 +99,6 @@ class Writer:
         self._parents: Parents | None = None
         self._life: SessionLife | None = None
         self._lock = SessionLock(options.db, session.instance_id)
-        self._backoff = 0.0
         self._next_heartbeat = self._next_retention = self._next_retire = 0.0
         self._rows_since_check = 0
         self._thread = threading.Thread(target=self._run, name="handspan-writer", daemon=True)
@@ -156,7 +152,7 @@ class Writer:
         self.hurry()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(timeout + 0.5)  # its own deadline comes first; half a second for the last statement
-        return not self._thread.is_alive() and self.stats.failing_since is None
+        return not self._thread.is_alive() and self.episode.since is None
 
     def before_fork(self) -> bool:
         """Take this thread out of SQLite and close the connection; False if it did not come out in time.
@@ -192,8 +188,8 @@ class Writer:
             self._finish()
 
     def _wait(self) -> None:
-        if self._backoff:
-            self._closing.wait(self._backoff)
+        if self.episode.backoff:
+            self._closing.wait(self.episode.backoff)
             return
         if not self._opened_before():
             return
@@ -210,7 +206,7 @@ class Writer:
         flushes = len(self._flushes)  # those that come later may mean spans that come later
         self._write_controls()
         self._write_segments()
-        self._recovered()
+        self.episode.succeeded()
         self._answer_flushes(flushes, True)
         self._periodic()
 
@@ -222,7 +218,7 @@ class Writer:
         try:
             self._in_transaction(batch)
         except Exception as error:
-            if _passes(error):
+            if can_pass(error):
                 raise
             for write in batch:
                 self._write_control_alone(write)
@@ -233,7 +229,7 @@ class Writer:
         try:
             self._in_transaction([write])
         except Exception as error:
-            if _passes(error):
+            if can_pass(error):
                 raise
             _log.error("A registration could not be stored: %s: %s", type(error).__name__, error)
 
@@ -252,12 +248,7 @@ class Writer:
 
     def _write_segment(self, segment: Segment) -> None:
         started = time.perf_counter()
-        try:
-            commit_segment(self._open_connection(), self._known_parents(), segment, self._now())
-        except Exception as error:
-            if _passes(error):
-                raise
-            self._write_halves(segment, error)
+        commit_what_can_be(self._open_connection(), self._known_parents(), segment, self._now(), self._rejected)
         took = time.perf_counter() - started
         self.stats.commits += 1
         self.stats.spans_committed += len(segment.records)
@@ -267,24 +258,8 @@ class Writer:
         self._source.committed(segment)
         self._on_commit(took)
 
-    def _write_halves(self, segment: Segment, error: Exception) -> None:
-        if len(segment.records) + len(segment.running) <= 1:
-            _log.error("One span could not be stored and is given up: %s: %s", type(error).__name__, error)
-            self._source.abandoned(replace(segment, losses=[]), "rejected")
-            segment.records, segment.running = [], []
-            commit_segment(self._open_connection(), self._known_parents(), segment, self._now())
-            return
-        middle = len(segment.records) // 2
-        first = replace(segment, records=segment.records[:middle], running=[])
-        second = replace(segment, records=segment.records[middle:], losses=[])
-        for half in (first, second):
-            half.idempotent = True
-            try:
-                commit_segment(self._open_connection(), self._known_parents(), half, self._now())
-            except Exception as inner:
-                if _passes(inner):
-                    raise
-                self._write_halves(half, inner)
+    def _rejected(self, part: Segment) -> None:
+        self._source.abandoned(part, "rejected")
 
     def _periodic(self) -> None:
         now = time.monotonic()
@@ -348,7 +323,7 @@ class Writer:
 
     def _give_up(self, error: DatabaseError) -> None:
         """The path is wrong for good: say so, count what comes as lost, do not try again."""
-        self.stats.last_error, self.stats.failing_since = str(error), self._now()
+        self.episode.ended_for_good(error)
         if self.opened.done():
             _log.error("Recording ends, the application goes on: %s", error)
         else:
@@ -356,22 +331,9 @@ class Writer:
         self._closing.wait()
 
     def _failed(self, error: BaseException) -> None:
-        explained_error = explain(error, self._options.db) if isinstance(error, sqlite3.Error) else error
-        self.stats.last_error = str(explained_error)
-        if self.stats.failing_since is None:
-            self.stats.failing_since = self._now()
-            _log.error("Recording waits, the application goes on: %s", explained_error)
+        self.episode.failed(explain(error, self._options.db) if isinstance(error, sqlite3.Error) else error)
         if not _is_busy(error):
             self._drop_connection()  # after an I/O error a fresh one sees what is really there
-        longest = LONGEST_BACKOFF * (6 if isinstance(error, NewerSchemaError) else 1)
-        self._backoff = min(max(self._backoff * 2, FIRST_BACKOFF), longest) * random.uniform(0.8, 1.2)  # noqa: S311
-
-    def _recovered(self) -> None:
-        if self._backoff:
-            self._backoff = 0.0
-        if self.stats.failing_since is not None:
-            _log.warning("Recording goes on after %.1f s.", self._now() - self.stats.failing_since)
-            self.stats.failing_since = self.stats.last_error = None
 
     def _drop_connection(self) -> None:
         conn, self._conn, self._parents, self._life = self._conn, None, None, None
@@ -390,21 +352,21 @@ class Writer:
                     if self._life is not None:
                         self._life.end(self._now())
                     self._open_connection().execute("PRAGMA optimize")
-                    self._recovered()
+                    self.episode.succeeded()
                 break
             except BaseException as error:  # noqa: BLE001 - as in _run
                 self._failed(error)
-                if time.monotonic() + self._backoff >= self._close_deadline:
+                if time.monotonic() + self.episode.backoff >= self._close_deadline:
                     break
-                time.sleep(self._backoff)  # nothing else is this thread's to do any more
+                time.sleep(self.episode.backoff)  # nothing else is this thread's to do any more
         lost = 0
         self._source.seal()
         while (segment := self._source.next_segment()) is not None:
             lost += len(segment.records)
             self._source.abandoned(segment, "shutdown")
         if lost:
-            _log.error("%s finished runs were not stored: %s", lost, self.stats.last_error)
-        self._answer_flushes(len(self._flushes), self.stats.failing_since is None)
+            _log.error("%s finished runs were not stored: %s", lost, self.episode.last_error)
+        self._answer_flushes(len(self._flushes), self.episode.since is None)
         try:
             self._drop_connection()
         except sqlite3.Error:
@@ -438,18 +400,6 @@ class Writer:
 
     def _now(self) -> float:
         return to_epoch(self._clock.wall_ns())
-
-
-def _passes(error: Exception) -> bool:
-    """True for what time or a person can mend; False for a value that SQLite or its driver cannot take."""
-    refused = (
-        sqlite3.IntegrityError,
-        sqlite3.DataError,
-        sqlite3.ProgrammingError,
-        sqlite3.InterfaceError,
-        sqlite3.NotSupportedError,
-    )
-    return isinstance(error, sqlite3.Error | DatabaseError | MemoryError) and not isinstance(error, refused)
 
 
 def _is_busy(error: BaseException) -> bool:

@@ -1,0 +1,46 @@
+"""An episode of failing: how long to wait before the next try, and two log lines, not one a row."""
+
+import logging
+import random
+from collections.abc import Callable
+from typing import Final
+
+from handspan.errors import NewerSchemaError
+
+__all__ = ["Episode"]
+
+_log = logging.getLogger("handspan.store")
+
+FIRST_BACKOFF: Final = 0.1  # seconds; doubles up to the next
+LONGEST_BACKOFF: Final = 5.0
+LONGEST_FOR_A_PERSON: Final = 30.0  # a newer schema goes away when somebody upgrades, not by itself
+
+
+class Episode:
+    """Begins with the first failure, ends with the first success. Only the writer's thread changes it."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self.since: float | None = None
+        """UTC epoch seconds; None when all is well."""
+        self.last_error: str | None = None
+        self.backoff = 0.0
+        """Seconds to wait before the next try."""
+
+    def failed(self, error: BaseException) -> None:
+        self.last_error = str(error)
+        if self.since is None:
+            self.since = self._now()
+            _log.error("Recording waits, the application goes on: %s", error)
+        longest = LONGEST_FOR_A_PERSON if isinstance(error, NewerSchemaError) else LONGEST_BACKOFF
+        self.backoff = min(max(self.backoff * 2, FIRST_BACKOFF), longest) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+
+    def succeeded(self) -> None:
+        self.backoff = 0.0
+        if self.since is not None:
+            _log.warning("Recording goes on after %.1f s.", self._now() - self.since)
+            self.since = self.last_error = None
+
+    def ended_for_good(self, error: BaseException) -> None:
+        """What no waiting mends; whoever opened the file has been told, or is told here."""
+        self.since, self.last_error = self._now(), str(error)

@@ -1,0 +1,101 @@
+"""The overview: what is registered, what ran and failed in a window, what the file holds."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from whenever import Instant
+
+from handspan.store.queries.failures import ErrorGroup, FailureCounts, error_groups, failure_counts
+from handspan.store.queries.runs import Kind
+from handspan.store.queries.sessions import LossTotal, SessionSummary, list_losses, list_sessions
+from handspan.store.queries.shapes import Window, instant
+from handspan.store.service import DatabaseService
+from handspan.store.statements import statements
+
+__all__ = ["KindStatus", "Status", "StoreStatus", "damage", "store_status", "summary"]
+
+_SQL: Final = statements("queries/status.sql")
+
+WORST_GROUPS: Final = 3  # what a glance takes in
+RECENT_SESSIONS: Final = 5
+DAMAGE_LINES: Final = 100  # quick_check's own default
+
+
+@dataclass(frozen=True)
+class KindStatus:
+    """All handlers, or all jobs."""
+
+    registered: int
+    active: int
+    """Ran at least once in the window."""
+    runs: int
+    last_run_at: Instant | None
+    """Ever."""
+    failures: FailureCounts
+
+
+@dataclass(frozen=True)
+class StoreStatus:
+    """The file itself."""
+
+    path: str
+    schema_revision: str
+    size_bytes: int
+    live_bytes: int
+    """Without free pages, which new rows take first."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """Everything ``handspan status`` shows."""
+
+    store: StoreStatus
+    handlers: KindStatus
+    jobs: KindStatus
+    running: int
+    sessions: list[SessionSummary]
+    """The newest few, whenever they were."""
+    errors: list[ErrorGroup]
+    """The most recent few."""
+    losses: list[LossTotal]
+
+
+async def summary(db: DatabaseService, now: Instant, window: Window) -> Status:
+    """Bounded by the window: counts come from indexes, and only failures' rows are read."""
+    failures = await failure_counts(db, window)
+    sessions = await list_sessions(db, now, limit=RECENT_SESSIONS)
+    return Status(
+        store=await store_status(db),
+        handlers=await _kind(db, "handler", window, failures["handler"]),
+        jobs=await _kind(db, "job", window, failures["job"]),
+        running=sum(session.running for session in sessions if session.state == "live"),
+        sessions=sessions,
+        errors=await error_groups(db, window, limit=WORST_GROUPS),
+        losses=await list_losses(db, window),
+    )
+
+
+async def store_status(db: DatabaseService) -> StoreStatus:
+    row = await db.fetch_one(_SQL["store"])
+    return StoreStatus(
+        path=db.path,
+        schema_revision=row["schema_revision"],
+        size_bytes=row["page_size"] * row["pages"],
+        live_bytes=row["page_size"] * (row["pages"] - row["free_pages"]),
+    )
+
+
+async def damage(db: DatabaseService) -> list[str]:
+    """What is wrong with the file, in SQLite's words; empty if nothing. Reads all of it, without a deadline."""
+    lines = [str(row[0]) for row in await db.fetch_all(_SQL["quick_check"], deadline=None)]
+    found = [] if lines == ["ok"] else lines
+    orphans = await db.fetch_all(_SQL["foreign_key_check"], deadline=None)
+    found += [f"{row['table']} row {row['rowid']} has no parent in {row['parent']}" for row in orphans[:DAMAGE_LINES]]
+    if len(orphans) > DAMAGE_LINES:
+        found.append(f"{len(orphans) - DAMAGE_LINES} more rows have no parent")
+    return found
+
+
+async def _kind(db: DatabaseService, kind: Kind, window: Window, failures: FailureCounts) -> KindStatus:
+    row = await db.fetch_one(_SQL[f"{kind}s_at_work"], window.params())
+    return KindStatus(row["registered"], row["active"], row["runs"], instant(row["last_run_ts"]), failures)

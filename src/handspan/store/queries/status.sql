@@ -1,0 +1,34 @@
+-- The overview's figures, from indexes alone.
+
+-- handlers_at_work: how many listeners there are, how many of them ran in the window, how often
+SELECT coalesce(sum(retired_at IS NULL), 0) AS registered, coalesce(sum(runs > 0), 0) AS active,
+       coalesce(sum(runs), 0) AS runs, max(last_ts) AS last_run_ts
+FROM (
+    SELECT l.retired_at,
+           (SELECT count(*) FROM handler_invocations
+            WHERE listener_id = l.id AND execution_start_ts >= :since AND execution_start_ts < :until) AS runs,
+           (SELECT max(execution_start_ts) FROM handler_invocations WHERE listener_id = l.id) AS last_ts
+    FROM listeners AS l
+)
+
+-- jobs_at_work: likewise of jobs
+SELECT coalesce(sum(retired_at IS NULL), 0) AS registered, coalesce(sum(runs > 0), 0) AS active,
+       coalesce(sum(runs), 0) AS runs, max(last_ts) AS last_run_ts
+FROM (
+    SELECT j.retired_at,
+           (SELECT count(*) FROM job_executions
+            WHERE job_id = j.id AND execution_start_ts >= :since AND execution_start_ts < :until) AS runs,
+           (SELECT max(execution_start_ts) FROM job_executions WHERE job_id = j.id) AS last_ts
+    FROM scheduled_jobs AS j
+)
+
+-- store: the file's size in pages, and its schema
+SELECT (SELECT page_size FROM pragma_page_size) AS page_size, (SELECT page_count FROM pragma_page_count) AS pages,
+       (SELECT freelist_count FROM pragma_freelist_count) AS free_pages,
+       (SELECT version_num FROM alembic_version) AS schema_revision
+
+-- quick_check: whether the file's structure is sound
+PRAGMA quick_check
+
+-- foreign_key_check: rows without their parent
+PRAGMA foreign_key_check
