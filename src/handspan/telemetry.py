@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Self
 
@@ -14,7 +13,7 @@ from handspan.commands import ErrorHook
 from handspan.errors import HandspanError
 from handspan.executor import CommandExecutor
 from handspan.executor.hooks import ErrorHooks
-from handspan.executor.threads import DaemonThreadPool
+from handspan.executor.threads import DaemonThreadPool, off_loop, on_a_loop
 from handspan.instruments import Health, RunInstruments, health_instruments
 from handspan.integrations.decorators import Decorators
 from handspan.lifecycle import Lifecycle
@@ -146,23 +145,23 @@ class Telemetry:
 
     async def aflush(self, timeout: float = 30.0) -> bool:
         """:meth:`flush` without blocking the loop."""
-        return bool(await self._off_loop(lambda: self.flush(timeout)))
+        return bool(await off_loop(lambda: self.flush(timeout)))
 
     def close(self, timeout: float | None = None) -> bool:
         """Wait for running commands, record those that still run as ``ProcessInterrupted``, commit, end the
         session. True if nothing had to be given up. Twice is once. On a loop's own thread use :meth:`aclose`:
         what runs on that loop cannot finish while this waits, so this does not wait for it."""
         timeout = self.settings.shutdown_timeout if timeout is None else timeout
-        return self._close(wait=0.0 if _on_a_loop() else timeout, timeout=timeout)
+        return self._close(wait=0.0 if on_a_loop() else timeout, timeout=timeout)
 
     async def aclose(self, timeout: float | None = None) -> bool:
         """:meth:`close` while the loop goes on; error hooks may finish, too."""
         timeout = self.settings.shutdown_timeout if timeout is None else timeout
         deadline = time.monotonic() + timeout
         if self._state == "open":
-            await self._off_loop(lambda: self._pipeline.processor.wait_idle(timeout))
+            await off_loop(lambda: self._pipeline.processor.wait_idle(timeout))
             await self.error_hooks.finish(max(0.0, deadline - time.monotonic()))
-        closed = await self._off_loop(lambda: self._close(wait=0.0, timeout=timeout))
+        closed = await off_loop(lambda: self._close(wait=0.0, timeout=timeout))
         await self.database.close()
         return bool(closed)
 
@@ -182,13 +181,6 @@ class Telemetry:
                 self._state = "closed"
             return self._closed_well
 
-    async def _off_loop(self, call: Callable[[], Any]) -> Any:
-        helper = DaemonThreadPool(1)  # not the default executor: that one's threads are waited for at exit
-        try:
-            return await helper.run(call)
-        finally:
-            helper.close()
-
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
@@ -201,11 +193,3 @@ class Telemetry:
     def health(self) -> Health:
         """Our own health, now: queue, commits, losses, the store."""
         return self._pipeline.health()
-
-
-def _on_a_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

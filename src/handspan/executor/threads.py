@@ -11,7 +11,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
-__all__ = ["DaemonThreadPool"]
+__all__ = ["DaemonThreadPool", "off_loop", "on_a_loop"]
 
 _Call = tuple["asyncio.Future[Any]", contextvars.Context, Callable[[], Any]]
 
@@ -78,3 +78,21 @@ def _settle(future: "asyncio.Future[Any]", value: Any, error: BaseException | No
         future.set_result(value)
     else:
         future.set_exception(error)
+
+
+async def off_loop(call: Callable[[], Any]) -> Any:
+    """Run one blocking call in a thread of its own. ``to_thread``'s are waited for at exit; this one is not."""
+    pool = DaemonThreadPool(1)
+    try:
+        return await pool.run(call)
+    finally:
+        pool.close()
+
+
+def on_a_loop() -> bool:
+    """Whether this thread is running an event loop right now."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from handspan.clock import Clock, to_epoch
 from handspan.errors import DatabaseError, ForeignDatabaseError, NotADatabaseError
@@ -29,6 +29,7 @@ from handspan.store.episodes import Episode
 from handspan.store.isolation import can_pass, commit_what_can_be
 from handspan.store.liveness import SessionLock
 from handspan.store.opening import open_for_writing
+from handspan.store.options import WriterOptions
 from handspan.store.parents import Parents
 from handspan.store.retention import Retention, live_bytes
 from handspan.store.sessions import RETIRE_AFTER, SessionLife
@@ -43,23 +44,6 @@ RETENTION_INTERVAL: Final = 3600.0
 GROWTH_CHECK: Final = 200_000  # rows written (about 30 MB) that bring the size check forward
 FORK_WAIT: Final = 2.0  # seconds a fork may wait for a transaction to end
 PERMANENT: Final = (ForeignDatabaseError, NotADatabaseError)  # only the program's author can cure these
-
-
-class WriterOptions(Protocol):
-    """What the writer needs of the settings."""
-
-    @property
-    def db(self) -> str: ...
-    @property
-    def commit_interval(self) -> float: ...
-    @property
-    def busy_timeout(self) -> float: ...
-    @property
-    def heartbeat_interval(self) -> float: ...
-    @property
-    def db_retention_days(self) -> float: ...
-    @property
-    def db_max_size_mb(self) -> int: ...
 
 
 @dataclass
