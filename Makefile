@@ -4,9 +4,10 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+PYTHONS ?= python3.11 python3.12 python3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit bench lock clean
+.PHONY: help demo test check unit bench matrix lowest lock clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -34,6 +35,20 @@ unit: $(VENV)/ready ## the tests
 
 bench: $(VENV)/ready ## the benchmarks: one table of ratios beside their budgets (about two minutes)
 	$(BIN)/python -m benchmarks
+
+matrix: ## the tests under each interpreter of PYTHONS that is there; a missing one is named
+	@for python in $(PYTHONS); do \
+	  if ! command -v $$python >/dev/null || ! $$python -c 'pass' 2>/dev/null; then echo "MISSING $$python: not tested"; continue; fi; \
+	  echo "== $$python"; $(MAKE) --no-print-directory unit PYTHON=$$python VENV=.venv-$$(basename $$python) || exit 1; \
+	done
+
+lowest: ## the tests with the oldest dependencies pyproject.toml admits
+	$(PYTHON) -m venv .venv-lowest && .venv-lowest/bin/python -m pip install --quiet uv
+	.venv-lowest/bin/uv pip compile pyproject.toml --extra all --resolution lowest-direct --quiet -o .venv-lowest/lowest.txt
+	.venv-lowest/bin/python -m pip install --quiet -r .venv-lowest/lowest.txt pytest pytest-asyncio hypothesis import-linter hatchling editables \
+	  opentelemetry-distro==0.51b0
+	.venv-lowest/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	.venv-lowest/bin/python -m pytest -q tests/flow tests/faults
 
 lock: $(VENV)/ready ## write requirements.lock anew
 	$(BIN)/uv pip compile pyproject.toml --extra all --group dev --universal --python-version 3.11 \

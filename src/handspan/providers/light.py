@@ -16,6 +16,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace import Span as SdkSpan
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
@@ -42,7 +43,19 @@ class LightRecorder(Protocol):
 class LightSpan(Span):
     """OpenTelemetry's ``Span``, and readable like the SDK's."""
 
-    __slots__ = ("_added", "_context", "_ended", "_events", "_handle", "_links", "_name", "_parent", "_status", "_tracer", "run")
+    __slots__ = (
+        "_added",
+        "_context",
+        "_ended",
+        "_events",
+        "_handle",
+        "_links",
+        "_name",
+        "_parent",
+        "_status",
+        "_tracer",
+        "run",
+    )
 
     def __init__(self, tracer: "LightTracer", handle: Handle, run: Run, parent: SpanContext | None) -> None:
         self._tracer = tracer
@@ -120,7 +133,7 @@ class LightSpan(Span):
         if not settled and new.status_code is not StatusCode.UNSET:
             self._status = new
 
-    def end(self, end_time: int | None = None) -> None:
+    def end(self, end_time: int | None = None) -> None:  # noqa: ARG002 - OpenTelemetry's signature
         """No more changes; the executor still decides when the command ended."""
         self._ended = True
 
@@ -216,7 +229,13 @@ class LightTracer:
     """Light spans while only recording listens, the SDK's otherwise."""
 
     def __init__(
-        self, provider: TracerProvider, fanout: FanOut, recorder: LightRecorder, scope: InstrumentationScope, *, child: bool
+        self,
+        provider: TracerProvider,
+        fanout: FanOut,
+        recorder: LightRecorder,
+        scope: InstrumentationScope,
+        *,
+        child: bool,
     ) -> None:
         tracer = provider.get_tracer(scope.name, scope.version, scope.schema_url)
         self._sdk = ApiTracer(tracer, child=child)
@@ -228,8 +247,8 @@ class LightTracer:
         self._forced_flags = 1 if root is ALWAYS_ON else 0
         ids = provider.id_generator
         self._trace_id, self._span_id = ids.generate_trace_id, ids.generate_span_id
-        random = getattr(ids, "is_trace_id_random", None)
-        self._flags = 3 if random is not None and random() else 1
+        # Sampled; and random (W3C level 2), which the SDK itself says only since 1.42.
+        self._flags = 3 if isinstance(ids, RandomIdGenerator) else 1
 
     @property
     def resource(self) -> Resource:
@@ -253,9 +272,9 @@ class LightTracer:
         run.span_id = self._span_id()
         return LightSpan(self, handle, run, parent)
 
-    def end(self, span: Span, run: Run, error: BaseException | None) -> None:
+    def end(self, span: Span, run: Run) -> None:
         if not isinstance(span, LightSpan):
-            self._sdk.end(span, run, error)
+            self._sdk.end(span, run)
             return
         span.end()
         self._recorder.take_light(run, span.additions)
@@ -266,4 +285,3 @@ class LightTracer:
         if not run.link_trace_id:
             return ()
         return (Link(SpanContext(run.link_trace_id, run.link_span_id, False, TraceFlags(self._flags))),)
-

@@ -32,16 +32,15 @@ from handspan.store.opening import open_for_writing
 from handspan.store.options import WriterOptions
 from handspan.store.parents import Parents
 from handspan.store.retention import Retention, live_bytes
-from handspan.store.sessions import RETIRE_AFTER, SessionLife
+from handspan.store.sessions import SessionLife
 from handspan.store.statements import statements
+from handspan.store.upkeep import Upkeep
 
 __all__ = ["Writer", "WriterOptions", "WriterStats"]
 
 _log = logging.getLogger("handspan.store")
 _SQL: Final = statements("sql/commit.sql")
 
-RETENTION_INTERVAL: Final = 3600.0
-GROWTH_CHECK: Final = 200_000  # rows written (about 30 MB) that bring the size check forward
 FORK_WAIT: Final = 2.0  # seconds a fork may wait for a transaction to end
 PERMANENT: Final = (ForeignDatabaseError, NotADatabaseError)  # only the program's author can cure these
 
@@ -73,6 +72,7 @@ class Writer:
         self.stats, self.episode = WriterStats(), Episode(self._now)
         self.opened: Future[None] = Future()
         """Done when the file is open and the session begun; raises what only the author can cure."""
+        self._threadless = False
         self._io = threading.Lock()  # held while this thread is inside SQLite: a fork waits for it
         self._work, self._urgent = threading.Event(), threading.Event()
         self._closing = threading.Event()
@@ -83,14 +83,16 @@ class Writer:
         self._parents: Parents | None = None
         self._life: SessionLife | None = None
         self._lock = SessionLock(options.db, session.instance_id)
-        self._next_heartbeat = self._next_retention = self._next_retire = 0.0
-        self._rows_since_check = 0
+        self._upkeep = Upkeep(options.heartbeat_interval)
         self._thread = threading.Thread(target=self._run, name="handspan-writer", daemon=True)
 
     # --- from any thread ----------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # CPython 3.12 starts no thread once the interpreter is shutting down
+            self._threadless = True
 
     def work(self) -> None:
         """Something waits: commit it within ``commit_interval``."""
@@ -119,6 +121,8 @@ class Writer:
 
     def flush(self, timeout: float) -> bool:
         """True once everything handed over before the call is committed."""
+        if self._threadless:
+            return self._turn_here()
         if not self._thread.is_alive() or (self.opened.done() and self.opened.exception()):
             return False
         done: Future[bool] = Future()
@@ -134,6 +138,9 @@ class Writer:
         self._close_deadline = time.monotonic() + timeout
         self._closing.set()
         self.hurry()
+        if self._threadless:
+            with self._io:
+                self._finish()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(timeout + 0.5)  # its own deadline comes first; half a second for the last statement
         return not self._thread.is_alive() and self.episode.since is None
@@ -171,14 +178,23 @@ class Writer:
         with self._io:
             self._finish()
 
+    def _turn_here(self) -> bool:
+        """On the caller's thread: the last export of a process that can start no other."""
+        try:
+            with self._io:
+                if self._ensure_open():
+                    self._turn()
+        except Exception as error:  # noqa: BLE001 - as in _run
+            self._failed(error)
+        return self.episode.since is None
+
     def _wait(self) -> None:
         if self.episode.backoff:
             self._closing.wait(self.episode.backoff)
             return
         if not self._opened_before():
             return
-        deadline = min(self._next_heartbeat, self._next_retention, self._next_retire)
-        if self._work.wait(max(0.0, deadline - time.monotonic())) and not self._urgent.is_set():
+        if self._work.wait(max(0.0, self._upkeep.next_at - time.monotonic())) and not self._urgent.is_set():
             self._urgent.wait(self._options.commit_interval)
         self._work.clear()
         self._urgent.clear()
@@ -237,8 +253,7 @@ class Writer:
         self.stats.commits += 1
         self.stats.spans_committed += len(segment.records)
         self.stats.last_commit_seconds = took
-        self._rows_since_check += len(segment.records)
-        self._next_heartbeat = time.monotonic() + self._options.heartbeat_interval
+        self._upkeep.committed(len(segment.records))
         self._source.committed(segment)
         self._on_commit(took)
 
@@ -246,21 +261,16 @@ class Writer:
         self._source.abandoned(part, "rejected")
 
     def _periodic(self) -> None:
-        now = time.monotonic()
         if self._life is None:
             return
-        if now >= self._next_retire:
-            done = self._life.retire_forgotten(self._now())
-            self._next_retire = now + (RETENTION_INTERVAL if done else RETIRE_AFTER)
-        if now >= self._next_heartbeat:
+        if self._upkeep.retirement_is_due():
+            self._upkeep.retired(self._life.retire_forgotten(self._now()))
+        if self._upkeep.heartbeat_is_due():
             self._life.heartbeat(self._now())
-            self._next_heartbeat = now + self._options.heartbeat_interval
-        if now >= self._next_retention or self._rows_since_check > GROWTH_CHECK:
-            self._next_retention = now + RETENTION_INTERVAL
-            self._rows_since_check = 0
-            self.prune()
+        if self._upkeep.retention_is_due():
+            self._prune()
 
-    def prune(self) -> None:
+    def _prune(self) -> None:
         """One retention pass, committing what comes in between its batches. On the writer's thread."""
         conn = self._open_connection()
         megabytes = self._options.db_max_size_mb
@@ -297,10 +307,7 @@ class Writer:
             raise
         self._conn, self._parents, self._life = conn, parents, life
         if not self.opened.done():
-            now = time.monotonic()
-            self._next_heartbeat = now + self._options.heartbeat_interval
-            self._next_retire = now + RETIRE_AFTER
-            self._next_retention = now  # the size check at start
+            self._upkeep.begin()
             self.stats.live_bytes = live_bytes(conn)
             self.opened.set_result(None)
         return True
