@@ -87,9 +87,9 @@ CREATE TABLE scheduled_jobs (
 );
 
 CREATE TABLE registration_holders (
-    session_id      INTEGER NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
     kind            TEXT NOT NULL CHECK (kind IN ('handler', 'job')),
     registration_id INTEGER NOT NULL,
+    session_id      INTEGER NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
     PRIMARY KEY (kind, registration_id, session_id)
 ) WITHOUT ROWID;
 

@@ -34,7 +34,7 @@ class SessionLock:
         if self._fd is not None:
             return
         self._path.parent.mkdir(exist_ok=True)
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)  # others may ask, and only ask
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -60,13 +60,15 @@ class SessionLock:
 
 
 def is_alive(path: str, instance_id: str) -> bool:
-    """Whether the process of this session still holds its lock."""
+    """Whether the process of this session still holds its lock. What may not be asked counts as alive."""
     try:
-        fd = os.open(_lock_path(path, instance_id), os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(_lock_path(path, instance_id), os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:
+        return True  # another user's: burying the living would be worse than a late crash
     except OSError:
         return False  # ended, or the database was copied here without its locks
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who ask at once do not mislead each other
     except OSError:
         return True
     finally:

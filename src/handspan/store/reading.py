@@ -107,7 +107,6 @@ def _connect(path: str, *, immutable: bool) -> sqlite3.Connection:
         conn = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
         conn.row_factory = sqlite3.Row
         conn.execute("PRAGMA schema_version").fetchone()  # the first read of the file: is it one at all?
-        return conn
     except sqlite3.Error as error:
         if conn is not None:
             conn.close()
@@ -115,6 +114,7 @@ def _connect(path: str, *, immutable: bool) -> sqlite3.Connection:
             raise DatabaseError(f"{path} cannot be read: {error}.", hint=READABLE_HINT) from error
         with explained(path):
             raise
+    return conn
 
 
 def _cannot_open(error: DatabaseError) -> bool:

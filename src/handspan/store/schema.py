@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from handspan.errors import DatabaseBusyError, MigrationError, NewerSchemaError
+from handspan.errors import DatabaseBusyError, MigrationError, NewerSchemaError, UnwritableDatabaseError
 from handspan.store.connection import APPLICATION_ID, explained
 
 __all__ = [
@@ -171,15 +171,18 @@ def backup(conn: sqlite3.Connection, target: str, pages: int = 2000) -> None:
     Goes to a temporary name first: a copy that failed half-way never takes the place of a good one.
     """
     partial = Path(f"{target}.partial")
-    partial.unlink(missing_ok=True)
-    with explained(target):
-        copy = sqlite3.connect(partial)
-        try:
-            conn.backup(copy, pages=pages)
-            copy.execute("PRAGMA journal_mode = DELETE")  # one file, no -wal beside it
-        finally:
-            copy.close()
-    partial.replace(target)
+    try:
+        partial.unlink(missing_ok=True)
+        with explained(target):
+            copy = sqlite3.connect(partial)
+            try:
+                conn.backup(copy, pages=pages)
+                copy.execute("PRAGMA journal_mode = DELETE")  # one file, no -wal beside it
+            finally:
+                copy.close()
+        partial.replace(target)
+    except OSError as error:
+        raise UnwritableDatabaseError(f"{target} cannot be written: {error.strerror}.") from error
 
 
 def _other_sessions_live(conn: sqlite3.Connection, path: str) -> bool:

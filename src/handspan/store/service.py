@@ -5,6 +5,7 @@ without one, a file that is not there stays not there.
 """
 
 import asyncio
+import os
 import sqlite3
 import threading
 import time
@@ -49,6 +50,7 @@ class DatabaseService:
         self._idle: list[_Reader] = []
         self._readers: list[_Reader] = []
         self._closed = False
+        self._pid = os.getpid()
 
     async def open(self) -> None:
         """Wait for the writer to have made or upgraded the file. Raises what made it give up."""
@@ -109,6 +111,8 @@ class DatabaseService:
     async def _fetch(self, query: "_Query") -> list[sqlite3.Row]:
         if self._closed:
             raise DatabaseError(f"{self.path} was closed.")
+        if self._pid != os.getpid():
+            self._leave_to_parent()
         if self._idle:
             reader = self._idle.pop()
         else:
@@ -119,6 +123,14 @@ class DatabaseService:
         finally:
             if not self._closed:
                 self._idle.append(reader)
+
+    def _leave_to_parent(self) -> None:
+        """In a forked child: the readers' threads are not here, and closing their connections would drop locks."""
+        _inherited.extend(self._readers)
+        self._readers, self._idle, self._pid = [], [], os.getpid()
+
+
+_inherited: list[object] = []
 
 
 class _Query:
@@ -200,6 +212,7 @@ class _Reader:
         self._path, self._any_schema = path, any_schema
         self._conn: _Connection | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     async def fetch_all(self, query: _Query) -> list[sqlite3.Row]:
         if self._changed():
@@ -219,12 +232,16 @@ class _Reader:
         return await self._run(query)
 
     async def close(self) -> None:
+        self._closed = True
         await self._drop()
         await asyncio.gather(*self._closing)
 
     async def _connect(self, *, locks: bool) -> None:
         conn = _Connection()
         await conn.open(self._path, locks=locks, any_schema=self._any_schema)
+        if self._closed:
+            await conn.close()
+            raise DatabaseError(f"{self._path} was closed.")
         self._conn = conn
 
     async def _run(self, query: _Query) -> list[sqlite3.Row]:

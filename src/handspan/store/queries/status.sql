@@ -30,5 +30,8 @@ SELECT (SELECT page_size FROM pragma_page_size) AS page_size, (SELECT page_count
 -- quick_check: whether the file's structure is sound
 PRAGMA quick_check
 
+-- integrity_check: the same and the indexes, in several times the time
+PRAGMA integrity_check
+
 -- foreign_key_check: rows without their parent
 PRAGMA foreign_key_check

@@ -1,0 +1,86 @@
+"""The commands together, and how they end: an exit code, and at most one line on stderr."""
+
+import os
+import sqlite3
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import typer
+
+from handspan.cli import demo_command, maintenance, reports
+from handspan.cli.output import PipeClosedError, complain, discard_stdout
+from handspan.errors import HandspanError
+
+__all__ = ["app", "run"]
+
+PLAIN_HELP: Final = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(
+    name="handspan",
+    help="What an async Python application did, from its database file.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings=PLAIN_HELP,
+)
+app.command("status")(reports.status)
+app.command("handlers")(reports.handlers)
+app.command("jobs")(reports.jobs)
+app.command("runs")(reports.runs)
+app.command("errors")(reports.errors)
+app.command("sessions")(reports.sessions)
+app.command("demo")(demo_command.demo)
+
+db_app = typer.Typer(help="Look after the database file.", rich_markup_mode=None, context_settings=PLAIN_HELP)
+db_app.command("upgrade")(maintenance.upgrade)
+db_app.command("check")(maintenance.check)
+db_app.command("backup")(maintenance.backup)
+db_app.command("prune")(maintenance.prune)
+db_app.command("path")(maintenance.path)
+app.add_typer(db_app, name="db")
+
+_ClickException: Final = typer.BadParameter.__mro__[2]  # click's, which newer versions of typer carry inside them
+INTERRUPTED: Final = 130  # what shells report for a program ended by SIGINT
+BROKEN_PIPE: Final = 141  # and by SIGPIPE
+
+
+@app.callback(invoke_without_command=True)
+@db_app.callback(invoke_without_command=True)
+def overview(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Parse, execute, and turn whatever happened into an exit code."""
+    try:
+        command = typer.main.get_command(app)
+        result = command.main(args=args, prog_name="handspan", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except (BrokenPipeError, PipeClosedError):
+        discard_stdout()
+        return BROKEN_PIPE
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except (HandspanError, OSError, sqlite3.Error) as error:
+        complain(str(error))
+        return 2
+    except Exception as error:
+        if isinstance(error, _ClickException):
+            complain(_usage(error))
+            return 2
+        if os.environ.get("HANDSPAN_DEBUG"):
+            raise
+        complain(f"This is a bug in handspan: {type(error).__name__}: {error} (HANDSPAN_DEBUG=1 shows where.)")
+        return 2
+
+
+def _usage(error: Exception) -> str:
+    """Click's message, and where to look."""
+    message = str(getattr(error, "format_message", lambda: str(error))())
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "handspan"
+    end = "" if message.endswith((".", "?")) else "."
+    return f"{message}{end} `{path} --help` lists what there is."

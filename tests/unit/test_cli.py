@@ -1,0 +1,620 @@
+"""The command line as people and programs meet it: output, exit codes, and no surprises."""
+
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+
+import seeded
+from handspan.cli import figures, main
+from handspan.cli.app import app
+from handspan.clock import instant_from_ns, to_ns
+from handspan.store import schema
+from seeded import DAY, HOUR, NOW, raw
+
+AT = instant_from_ns(int(NOW) * 10**9)
+REPORTS = ["status", "handlers", "jobs", "runs", "errors", "sessions"]
+ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def steady(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A known moment, a known width, a folder of its own."""
+    for module in ("reports", "maintenance"):
+        monkeypatch.setattr(f"handspan.cli.{module}.now", lambda: AT)
+    for name in ("NO_COLOR", "FORCE_COLOR", "HANDSPAN_DB", "HANDSPAN_DEBUG", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> str:
+    return seeded.build(tmp_path / "house.db")
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """A command line: its exit code, stdout and stderr."""
+
+    def call(*args: str) -> tuple[int, str, str]:
+        code = main(list(args))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def flat(text: str) -> str:
+    """A sentence, however it was wrapped."""
+    return " ".join(text.split())
+
+
+def document(run: Run, *args: str) -> Any:
+    code, out, err = run(*args, "--json")
+    assert (code, err) == (0, "")
+    return json.loads(out)
+
+
+def keys_of(value: Any) -> Any:
+    """The shape of a document: its keys, and one element of each list."""
+    if isinstance(value, dict):
+        return {key: keys_of(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [keys_of(value[0])] if value else []
+    return None
+
+
+# --- tables -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [80, 60, 200])
+@pytest.mark.parametrize("command", REPORTS)
+def test_no_line_is_wider_than_the_terminal(
+    house: str, run: Run, monkeypatch: pytest.MonkeyPatch, command: str, width: int
+) -> None:
+    """Whatever names and messages hold, a row is one line and fits."""
+    with closing(sqlite3.connect(house, isolation_level=None)) as conn:
+        conn.execute("UPDATE listeners SET name = ?, topic = ? WHERE id = 1", ("n" * 300, "\u5bb6" * 200))
+        conn.execute("UPDATE listeners SET name = ? WHERE id = 2", ("line\nbreak \x1b[31mred\x1b[0m \u202e",))
+        conn.execute("UPDATE scheduled_jobs SET trigger_value = ? WHERE id = 1", ("t" * 300,))
+        conn.execute("UPDATE services SET name = ? WHERE id = 1", ("s" * 300,))
+        conn.execute("UPDATE sessions SET host = ?", ("h" * 300,))
+        conn.execute("UPDATE handler_invocations SET error_message = ? WHERE status = 'error'", ("\u6f22 m\n" * 200,))
+    monkeypatch.setenv("COLUMNS", str(width))
+    code, out, _ = run(command, "--db", house)
+    assert code == 0
+    assert max(cell_len(line) for line in out.splitlines()) <= width
+    assert "\x1b" not in out
+    rows = {"handlers": 5, "jobs": 3, "runs": 20, "sessions": 4}
+    if command in rows:
+        assert len(out.splitlines()) - 1 >= rows[command]
+
+
+@pytest.mark.parametrize("command", REPORTS)
+def test_figures_are_never_cut(house: str, run: Run, command: str) -> None:
+    """Texts give way to an ellipsis, figures stay whole."""
+    with closing(sqlite3.connect(house, isolation_level=None)) as conn:
+        conn.execute("UPDATE listeners SET name = 'averyveryverylongname', topic = 'averyveryverylongtopic.with.parts'")
+    code, out, _ = run(command, "--db", house)
+    assert code == 0
+    assert not re.search(r"[\d,.]\N{HORIZONTAL ELLIPSIS}|\d{4}", re.sub(r"\b[0-9a-f]{8}\b|schema \d+|/.*", "", out))
+
+
+def test_runs_table(house: str, run: Run) -> None:
+    """Newest first, with what they were, how they ended, how long they took."""
+    code, out, err = run("runs", "--limit", "3", "--db", house)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].split() == ["started", "run", "of", "status", "took", "error", "trace"]
+    assert [line.split()[-1] for line in out.splitlines()[1:4]] == [
+        trace[:8]
+        for (trace,) in raw(house, "SELECT trace_id FROM v_executions ORDER BY execution_start_ts DESC LIMIT 3")
+    ]
+
+
+def test_second_instance_and_service_are_told_apart(house: str, run: Run) -> None:
+    """Registrations that share a name do not look the same."""
+    _, out, _ = run("handlers", "--db", house, "--since", "7d")
+    first = [line.split("  ")[0] for line in out.splitlines()[1:7]]
+    assert len(set(first)) == 6, out
+    assert "house/lights.on_motion #1" in first
+    assert "garage/lights.on_motion" in first
+    assert "house/old.on_thing (retired)" in first
+
+
+def colours(out: str) -> set[str]:
+    return set(re.findall(r"\x1b\[([\d;]+)m", out)) - {"0"}
+
+
+def test_colour_on_a_terminal_only(house: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red and pale where somebody looks, nothing in a pipe, no colour with NO_COLOR."""
+    _, piped, _ = run("errors", "--db", house)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    _, terminal, _ = run("errors", "--db", house)
+    monkeypatch.setenv("NO_COLOR", "1")
+    _, plain, _ = run("errors", "--db", house)
+    assert colours(piped) == set()
+    assert "31" in colours(terminal)
+    assert "2" in colours(terminal)
+    assert colours(plain) <= {"2"}
+    assert re.sub(r"\x1b\[[\d;]+m", "", terminal) == piped
+
+
+# --- JSON -------------------------------------------------------------------------------------------------
+
+RUN_KEYS = dict.fromkeys(
+    ["kind", "id", "service", "app_key", "instance_index", "name", "trigger", "status", "started_at", "duration_ms",
+     "error_type", "error_message", "trace_id", "span_id", "session_id"]
+)  # fmt: skip
+ACTIVITY_KEYS = dict.fromkeys(
+    ["runs", "errors", "cancelled", "dependency_failures", "timeouts", "interrupted", "sampled", "p50_ms", "p95_ms"]
+)
+GROUP_KEYS = dict.fromkeys(
+    ["kind", "registration_id", "service", "app_key", "instance_index", "name", "error_type", "error_message", "count",
+     "last_seen_at"]
+)  # fmt: skip
+SESSION_KEYS = dict.fromkeys(
+    ["id", "service", "instance_id", "state", "recovered", "started_at", "ended_at", "duration_s", "service_version",
+     "handspan_version", "python_version", "host", "pid", "running", "lost", "counts"]
+)  # fmt: skip
+FAILURE_KEYS = dict.fromkeys(["errors", "dependency_failures", "timeouts", "interrupted", "cancelled"])
+KIND_KEYS = {"registered": None, "active": None, "runs": None, "last_run_at": None, "failures": FAILURE_KEYS}
+
+DOCUMENTS: dict[str, Any] = {
+    "status": {"since": None, "status": {
+        "store": dict.fromkeys(["path", "schema_revision", "size_bytes", "live_bytes"]),
+        "handlers": KIND_KEYS, "jobs": KIND_KEYS, "running": None, "sessions": [SESSION_KEYS], "errors": [GROUP_KEYS],
+        "losses": [dict.fromkeys(["stage", "kind", "reason", "count", "last_hour"])]}},
+    "handlers": {"since": None, "handlers": [{
+        **dict.fromkeys(["id", "service", "app_key", "instance_index", "name", "topic", "source_location", "retired_at",
+                         "last_run_at"]), "activity": ACTIVITY_KEYS}]},
+    "jobs": {"since": None, "jobs": [{
+        **dict.fromkeys(["id", "service", "app_key", "instance_index", "name", "trigger_type", "trigger_value",
+                         "args_json", "kwargs_json", "source_location", "retired_at", "next_run_at", "last_run_at"]),
+        "activity": ACTIVITY_KEYS}]},
+    "runs": {"since": None, "runs": [RUN_KEYS], "more": None},
+    "errors": {"since": None, "groups": [GROUP_KEYS], "recent": [RUN_KEYS]},
+    "sessions": {"since": None, "sessions": [
+        {**SESSION_KEYS, "counts": dict.fromkeys(["runs", "errors", "interrupted"])}]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", REPORTS)
+def test_json_has_these_keys(house: str, run: Run, command: str) -> None:
+    """Programs rely on them: a change here is a change of the interface."""
+    assert keys_of(document(run, command, "--db", house)) == DOCUMENTS[command]
+
+
+def test_json_values(house: str, run: Run) -> None:
+    """ISO 8601 times, hex ids, the newest run as it is in the table."""
+    newest = document(run, "runs", "--db", house, "--limit", "1")["runs"][0]
+    trace, span, start = raw(
+        house, "SELECT trace_id, span_id, execution_start_ts FROM v_executions ORDER BY execution_start_ts DESC LIMIT 1"
+    )[0]
+    assert (newest["trace_id"], newest["span_id"]) == (trace, span)
+    assert ISO.fullmatch(newest["started_at"])
+    assert datetime.fromisoformat(newest["started_at"]).timestamp() == start
+
+
+def test_json_knows_no_infinity(house: str, run: Run) -> None:
+    """What JSON has no number for is null, never an invalid document."""
+    with closing(sqlite3.connect(house, isolation_level=None)) as conn:
+        conn.execute("UPDATE handler_invocations SET duration_ms = 9e999")
+    found = document(run, "runs", "--db", house, "--handler", "*", "--limit", "1")
+    assert found["runs"][0]["duration_ms"] is None
+
+
+# --- options ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("since", "epoch"),
+    [
+        pytest.param("15m", NOW - 15 * 60, id="minutes"),
+        pytest.param("6h", NOW - 6 * HOUR, id="hours"),
+        pytest.param("1.5d", NOW - 36 * HOUR, id="days and a half"),
+        pytest.param("7D", NOW - 7 * DAY, id="capital"),
+        pytest.param("2026-05-28T12:00:00Z", 1779969600.0, id="time with a zone"),
+        pytest.param("2026-05-28T14:00+02:00", 1779969600.0, id="another zone"),
+        pytest.param("2026-05-28", datetime(2026, 5, 28).timestamp(), id="date of this machine"),
+        pytest.param("restart", NOW - 6 * HOUR, id="restart"),
+    ],
+)
+def test_since(house: str, run: Run, since: str, epoch: float) -> None:
+    """Each way to say when selects the runs from that moment on."""
+    found = document(run, "runs", "--db", house, "--since", since, "--limit", "1000")
+    ((wanted,),) = raw(house, "SELECT count(*) FROM v_executions WHERE execution_start_ts >= ?", epoch)
+    assert len(found["runs"]) == wanted
+
+
+@pytest.mark.parametrize("since", ["yesterday", "", "5", "-3h", "2026-13-01", "99999999999d", "0001-01-01T00:00+23:00"])
+def test_since_that_means_nothing(house: str, run: Run, since: str) -> None:
+    """One line that shows what does."""
+    code, out, err = run("runs", "--db", house, f"--since={since}")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "--since" in err
+
+
+def test_database_from_the_environment(house: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--db wins over HANDSPAN_DB, which wins over handspan.db."""
+    assert run("db", "path")[1] == f"{Path.cwd()}/handspan.db\n"
+    monkeypatch.setenv("HANDSPAN_DB", house)
+    assert run("db", "path")[1] == f"{house}\n"
+    assert run("db", "path", "--db", "/other.db")[1] == "/other.db\n"
+    assert document(run, "runs")["runs"]
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        pytest.param(["runs", "--handler", "on_pusch"], "did you mean flaky.on_push?", id="misspelt"),
+        pytest.param(["runs", "--handler", "flaky.on_pusch"], "did you mean flaky.on_push?", id="misspelt in full"),
+        pytest.param(["runs", "--job", "zzz"], "`handspan jobs` lists them", id="nothing like it"),
+        pytest.param(["runs", "--status", "failed"], "--status", id="unknown status"),
+        pytest.param(["runs", "--limit", "0"], "--limit", id="limit of nothing"),
+        pytest.param(["runs", "--limit", "999999"], "--limit", id="limit of everything"),
+        pytest.param(["runs", "--nonsense"], "--nonsense", id="unknown option"),
+        pytest.param(["nonsense"], "nonsense", id="unknown command"),
+        pytest.param(["db", "nonsense"], "nonsense", id="unknown db command"),
+    ],
+)
+def test_usage_errors(house: str, run: Run, monkeypatch: pytest.MonkeyPatch, args: list[str], says: str) -> None:
+    """A slip of the pen costs one line, which helps."""
+    monkeypatch.setenv("HANDSPAN_DB", house)
+    code, out, err = run(*args)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert says in err
+    assert err.startswith("handspan: ")
+
+
+@pytest.mark.parametrize("args", [[], ["--help"], ["db"], ["runs", "-h"]], ids=["bare", "help", "db", "of a command"])
+def test_help(run: Run, args: list[str]) -> None:
+    """Asking for nothing shows what there is, and is no error."""
+    code, out, err = run(*args)
+    assert (code, err) == (0, "")
+    assert out.startswith("Usage: handspan")
+
+
+# --- nothing to show ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", REPORTS)
+def test_empty_file_says_what_to_do(tmp_path: Path, run: Run, command: str) -> None:
+    """Before the first run there is a sentence instead of an empty table."""
+    path = seeded.build(tmp_path / "empty.db", rows=False)
+    code, out, err = run(command, "--db", path)
+    assert (code, err) == (0, "")
+    assert "handspan demo" in flat(out) or "--since" in flat(out)
+
+
+def test_window_without_runs_names_the_newest(house: str, run: Run) -> None:
+    """An empty window says how far back to look."""
+    _, out, _ = run("runs", "--db", house, "--since", "1m")
+    assert flat(out) == "Nothing ran in the last 1 m. The newest run of all was 19 m ago: a wider --since shows more."
+
+
+@pytest.mark.parametrize("command", REPORTS)
+def test_missing_file(tmp_path: Path, run: Run, command: str) -> None:
+    """Looking never makes a file."""
+    code, out, err = run(command, "--db", str(tmp_path / "none.db"))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "There is no file at" in err
+    assert "handspan demo" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- status ---------------------------------------------------------------------------------------------------
+
+
+def test_status_begins_with_what_failed(house: str, run: Run) -> None:
+    """The first sentence is the verdict, in figures that are in the rows."""
+    since = NOW - DAY
+    ((runs, errors),) = raw(
+        house, "SELECT count(*), sum(status = 'error') FROM v_executions WHERE execution_start_ts >= ?", since
+    )
+    _, out, _ = run("status", "--db", house)
+    assert out.startswith(f"{errors} of {runs} runs failed in the last 24 h; the last ")
+    assert "recording  house 1.1 for 6 h, pid 104 on elsewhere" in out
+    assert "19 records, most for queue_full" in out
+
+
+def test_status_when_all_is_well(house: str, run: Run) -> None:
+    """The best line of all."""
+    with closing(sqlite3.connect(house, isolation_level=None)) as conn:
+        conn.execute("UPDATE handler_invocations SET status = 'success'")
+        conn.execute("UPDATE job_executions SET status = 'success'")
+    assert run("status", "--db", house)[1].startswith("Nothing failed in the last 24 h.\n")
+
+
+def test_status_of_a_crash(house: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead process nobody has noticed yet is said in words."""
+    monkeypatch.setattr("handspan.store.queries.sessions.socket.gethostname", lambda: "elsewhere")
+    lock = Path(f"{house}.handspan/fourth.lock")
+    lock.parent.mkdir()
+    lock.touch()
+    _, out, _ = run("status", "--db", house)
+    assert "the last session crashed, not yet recovered" in flat(out)
+    assert "crashed, not yet recovered" in run("sessions", "--db", house)[1].splitlines()[1] or "crashed" in out
+
+
+# --- db -------------------------------------------------------------------------------------------------------
+
+
+def test_upgrade_of_a_current_file(house: str, run: Run) -> None:
+    """Says that there was nothing to do."""
+    code, out, _ = run("db", "upgrade", "--db", house)
+    assert code == 0
+    assert "is up to date" in flat(out)
+    head = schema.head_revision(schema.migrations_dir())
+    assert document(run, "db", "upgrade", "--db", house) == {"path": house, "from": head, "to": head, "backup": None}
+
+
+def test_upgrade_says_what_it_did(house: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From where, to where, and where the copy is."""
+
+    def open_newer(path: str, *, busy_timeout: float) -> sqlite3.Connection:
+        conn = sqlite3.connect(path, isolation_level=None)
+        conn.execute("UPDATE alembic_version SET version_num = '0999'")
+        return conn
+
+    monkeypatch.setattr("handspan.cli.maintenance.open_for_writing", open_newer)
+    _, out, _ = run("db", "upgrade", "--db", house)
+    assert "from schema 0001 to 0999" in flat(out)
+    assert f"{house}.backup" in "".join(out.split())
+
+
+@pytest.mark.parametrize("command", ["upgrade", "check", "backup", "prune"])
+def test_db_commands_never_make_a_file(tmp_path: Path, run: Run, command: str) -> None:
+    """A wrong path is an error, not a new database."""
+    code, out, err = run("db", command, "--db", str(tmp_path / "none.db"))
+    assert (code, out) == (2, "")
+    assert "There is no file at" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check(house: str, run: Run) -> None:
+    """Sound is 0; damaged is 1, with what is wrong."""
+    assert document(run, "db", "check", "--db", house) == {"path": house, "sound": True, "damage": []}
+    with closing(sqlite3.connect(house, isolation_level=None)) as conn:
+        conn.execute("DELETE FROM scheduled_jobs")
+    code, out, err = run("db", "check", "--db", house)
+    assert (code, err) == (1, "")
+    assert "job_executions row 1 has no parent in scheduled_jobs" in out
+
+
+def test_check_of_a_file_that_cannot_even_be_opened(house: str, run: Run) -> None:
+    """Damage of the first page is damage too, and not a usage error."""
+    content = bytearray(Path(house).read_bytes())
+    content[100:4096] = b"\xff" * 3996
+    Path(house).write_bytes(content)
+    code, out, _ = run("db", "check", "--db", house)
+    assert code == 1
+    assert "is damaged" in flat(out)
+
+
+def test_backup(house: str, run: Run, tmp_path: Path) -> None:
+    """A copy that can be read, beside the file or where it was asked for; nothing is overwritten."""
+    made = document(run, "db", "backup", "--db", house)
+    assert re.fullmatch(re.escape(house) + r"\.backup-\d{8}-\d{6}", made["target"])
+    assert made["size_bytes"] == Path(made["target"]).stat().st_size
+    assert raw(made["target"], "SELECT count(*) FROM handler_invocations") == [(300,)]
+    target = str(tmp_path / "copy.db")
+    assert run("db", "backup", target, "--db", house)[0] == 0
+    before = Path(target).read_bytes()
+    code, _, err = run("db", "backup", target, "--db", house)
+    assert code == 2
+    assert "exists already" in err
+    assert Path(target).read_bytes() == before
+    code, _, err = run("db", "backup", str(tmp_path / "no" / "copy.db"), "--db", house)
+    assert code == 2
+    assert "cannot be written" in err
+
+
+def test_prune(house: str, run: Run) -> None:
+    """What is older goes, what is not stays, and it is said."""
+    ((old,),) = raw(house, "SELECT count(*) FROM v_executions WHERE execution_start_ts < ?", NOW - 2 * DAY)
+    assert document(run, "db", "prune", "--db", house, "--days", "2")["rows"] == old
+    assert raw(house, "SELECT min(execution_start_ts) >= ? FROM v_executions", NOW - 2 * DAY) == [(1,)]
+    code, out, _ = run("db", "prune", "--db", house, "--days", "2")
+    assert code == 0
+    assert "no run is older than 2 days" in flat(out)
+
+
+def test_path_of_a_file_that_is_not_there(run: Run) -> None:
+    """The path is known before the file is."""
+    assert document(run, "db", "path", "--db", "x.db") == {"path": f"{Path.cwd()}/x.db", "exists": False}
+
+
+# --- demo -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "called"),
+    [
+        pytest.param([], {"once": False, "speed": 60.0, "live": False}, id="as it is"),
+        pytest.param(["--once", "--speed", "max"], {"once": True, "speed": None, "live": False}, id="once, at once"),
+        pytest.param(["--live", "--speed", "1.5"], {"once": False, "speed": 1.5, "live": True}, id="live"),
+    ],
+)
+def test_demo(run: Run, monkeypatch: pytest.MonkeyPatch, args: list[str], called: dict[str, Any]) -> None:
+    """The demo gets what was asked, and its exit code is the command's."""
+    calls: list[dict[str, Any]] = []
+    module = types.ModuleType("handspan.demo.app")
+    module.run_demo = lambda **options: calls.append(options) or 3  # type: ignore[attr-defined,func-returns-value]
+    monkeypatch.setitem(sys.modules, "handspan.demo.app", module)
+    code, _, _ = run("demo", "--db", "demo.db", *args)
+    assert (code, calls) == (3, [{"db": "demo.db", **called}])
+
+
+@pytest.mark.parametrize("speed", ["fast", "0", "-1", "nan", "inf"])
+def test_demo_speed_that_is_none(run: Run, speed: str) -> None:
+    """A speed is a number above zero, or max."""
+    code, out, err = run("demo", f"--speed={speed}")
+    assert (code, out) == (2, "")
+    assert "--speed" in err
+
+
+# --- ends -----------------------------------------------------------------------------------------------------
+
+
+def test_interrupted(house: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends it without a word."""
+
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("handspan.cli.reports.ask", interrupt)
+    assert run("runs", "--db", house) == (130, "", "")
+
+
+def test_a_bug_is_one_line(house: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody foresaw still ends without a traceback, and says how to get one."""
+
+    def fail(*args: object) -> None:
+        raise ZeroDivisionError("of all things")
+
+    monkeypatch.setattr("handspan.cli.reports.ask", fail)
+    code, out, err = run("runs", "--db", house)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "ZeroDivisionError: of all things" in err
+    assert "HANDSPAN_DEBUG" in err
+    monkeypatch.setenv("HANDSPAN_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        main(["runs", "--db", house])
+
+
+@pytest.mark.parametrize("args", [["runs", "--json"], ["runs"], ["db", "path"], ["runs", "--help"]], ids=" ".join)
+def test_closed_pipe(house: str, args: list[str]) -> None:
+    """When nobody reads any more (`| head`), it ends without a word."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "handspan.cli", *args, *(["--db", house] if "--help" not in args else [])]
+    try:
+        ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, timeout=60, check=False)
+    finally:
+        os.close(write)
+    assert (ended.returncode, ended.stderr) == (1 if "--help" in args else 141, b"")
+
+
+def test_terminal_without_utf8(house: str) -> None:
+    """An old terminal gets its table too."""
+    program = "import sys; from handspan.cli import main; sys.exit(main(sys.argv[1:]))"
+    args = [sys.executable, "-X", "utf8=0", "-c", program, "errors", "--since", "2000-01-01", "--db", house]
+    env = {"PYTHONIOENCODING": "ascii", "COLUMNS": "60", "PYTHONPATH": ":".join(sys.path), "PATH": "/usr/bin:/bin"}
+    ended = subprocess.run(args, capture_output=True, timeout=60, check=False, env=env)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert ended.stdout.isascii()
+    assert b"~" in ended.stdout
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_without_the_extra(missing: str) -> None:
+    """One sentence says what to install."""
+    program = f"import sys; sys.modules[{missing!r}] = None; from handspan.cli import main; sys.exit(main(['status']))"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert 'pip install "handspan[cli]"' in ended.stderr
+
+
+def test_importing_the_package_is_cheap() -> None:
+    """The entry point's module loads nothing of what the commands take."""
+    program = (
+        "import sys, handspan.cli; print([m for m in ('typer', 'rich', 'asyncio', 'sqlite3') if m in sys.modules])"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.stdout == "[]\n"
+
+
+# --- figures --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "text"),
+    [(None, "-"), (0, "0 µs"), (0.0004, "0.40 µs"), (0.45, "450 µs"), (0.9999, "1.00 ms"), (6.5, "6.50 ms"),
+     (10.74, "10.7 ms"), (99.96, "100 ms"), (999.4, "999 ms"), (999.6, "1.00 s"),
+     (1240, "1.24 s"), (59_949, "59.9 s"), (59_990, "1 m"),
+     (125_000, "2 m 5 s"), (3_600_000, "1 h"), (90_061_000, "1 d 1 h")],
+    ids=str,
+)  # fmt: skip
+def test_durations(milliseconds: float | None, text: str) -> None:
+    """At most three significant digits, and the unit people say."""
+    assert figures.took(milliseconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "now"), (0.9, "now"), (1, "1 s ago"), (59, "59 s ago"), (59.7, "1 m ago"), (61, "1 m ago"), (7199, "1 h ago"),
+     (47 * 3600, "47 h ago"), (48 * 3600, "2 d ago"), (-300, "in 5 m"), (-0.5, "now")],
+    ids=str,
+)  # fmt: skip
+def test_ago(seconds: float, text: str) -> None:
+    """How long ago, in one unit."""
+    moment = instant_from_ns(to_ns(AT) - round(seconds * 1e9))
+    assert figures.ago(moment, AT) == text
+
+
+@pytest.mark.parametrize(("octets", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.00 kB"), (128_225_280, "128 MB"),
+                                              (5 * 10**12, "5.00 TB")])  # fmt: skip
+def test_sizes(octets: int, text: str) -> None:
+    """Decimal units."""
+    assert figures.size(octets) == text
+
+
+# --- the documentation ------------------------------------------------------------------------------------------
+
+DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
+
+
+def commands() -> Iterator[tuple[str, Any]]:
+    import typer
+
+    root: Any = typer.main.get_command(app)
+    for name, command in root.commands.items():
+        if hasattr(command, "commands"):
+            yield from ((f"{name} {inner}", each) for inner, each in command.commands.items())
+        else:
+            yield name, command
+
+
+def test_every_command_and_option_is_documented() -> None:
+    """docs/cli.md has a heading for each command, and names each of its options under it or for all."""
+    shared, *sections = re.split(r"^## `handspan ([\w ]+)`$", DOCS.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    documented = dict(zip(sections[::2], sections[1::2], strict=True))
+    assert set(documented) == {name for name, _ in commands()}
+    for name, command in commands():
+        for parameter in command.params:
+            spelled = [opt for opt in parameter.opts if opt.startswith("--")] or [parameter.name.upper()]
+            for option in spelled:
+                assert f"`{option}" in documented[name] or f"`{option}" in shared, f"handspan {name} {option}"
+
+
+def steady_text(text: str) -> str:
+    """Without what depends on SQLite's version or on the time zone."""
+    text = re.sub(r"[\d.]+ kB", "180 kB", text)
+    text = re.sub(r'("size_bytes"|"live_bytes"|"bytes"): \d+', r"\1: 1", text)
+    return re.sub(r"\d{8}-\d{6}", "20260528-202640", text)
+
+
+def test_examples_are_real(tmp_path: Path, run: Run) -> None:
+    """Each example of docs/cli.md prints what it prints there, one after the other on one file."""
+    seeded.build(tmp_path / "handspan.db")
+    text = DOCS.read_text(encoding="utf-8")
+    examples = re.findall(r"^```console\n\$ handspan ([^\n]*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert len(examples) >= 11
+    for arguments, expected in examples:
+        _, out, err = run(*arguments.split())
+        assert steady_text(out + err).replace(str(tmp_path), "/home/pi") == steady_text(expected), arguments
