@@ -235,7 +235,7 @@ class Run:
 # --- the segment: the unit of commit ------------------------------------------------------------------
 
 
-@dataclass
+@dataclass(eq=False)
 class Segment:
     """What one transaction commits: rows, their parents, what is still running, what was lost."""
 

@@ -15,9 +15,17 @@ from functools import partial
 from types import FrameType
 from typing import Any, Final
 
-__all__ = ["CallableSource", "CallerLocation", "callable_source", "capture_registration_source", "location_of_caller"]
+__all__ = [
+    "CallableSource",
+    "CallerLocation",
+    "callable_source",
+    "capture_registration_source",
+    "forget_sources",
+    "location_of_caller",
+    "registration_source",
+]
 
-MAX_SOURCE_BYTES: Final = 2_000_000  # a larger file is generated, and parsing it would take seconds
+MAX_SOURCE_BYTES: Final = 500_000  # a larger one is generated; parsing holds the GIL, about 0.2 ms a kilobyte
 MAX_SNIPPET_CHARS: Final = 4_000
 
 
@@ -99,6 +107,11 @@ def capture_registration_source(stacklevel: int = 1) -> tuple[str | None, str | 
     if found is None:
         return None, None
     return found.location, registration_source(found.file, found.line)
+
+
+def forget_sources() -> None:
+    """Registering is over for now: parsed files are megabytes nobody needs."""
+    _calls_of.cache_clear()
 
 
 def _span(entry: tuple[int, int, str]) -> int:

@@ -19,8 +19,9 @@ from handspan.integrations.decorators import Decorators
 from handspan.lifecycle import Lifecycle
 from handspan.outcome import OutcomeLimits
 from handspan.pipeline import Pipeline, new_session
-from handspan.providers.tracing import find_provider, meter_of, open_tracing, resource_of, sdk_disabled
+from handspan.providers.tracing import find_provider, meter_of, open_tracing, resource_of, sdk_disabled, untraced
 from handspan.recording.processor import NotRecording
+from handspan.records import Recorder
 from handspan.registry import Registry
 from handspan.settings import Settings
 from handspan.store.service import DatabaseService
@@ -67,10 +68,11 @@ class Telemetry:
             self._clock,
             self._health.committed,
         )
-        recorder = self._pipeline.processor if self.recording else NotRecording()
-        self._tracing = open_tracing(
-            provider, self._pipeline.processor, __version__, child=settings.propagation == "child"
-        )
+        if self.recording:
+            recorder: Recorder = self._pipeline.processor
+            self._tracing = open_tracing(provider, recorder, __version__, child=settings.propagation == "child")
+        else:
+            recorder, self._tracing = NotRecording(), untraced(provider)
         self.tracer_provider = provider
         self._pool = DaemonThreadPool(settings.sync_workers)
         hooks = on_error if isinstance(on_error, tuple) else () if on_error is None else (on_error,)
@@ -85,7 +87,7 @@ class Telemetry:
         self.register_listener = registry.register_listener
         self.register_job = registry.register_job
         self.set_next_run = registry.set_next_run
-        self.execute = executor.execute
+        self.execute, self.execute_sync = executor.execute, executor.execute_sync
         decorators = Decorators(self)
         self.handler, self.job = decorators.handler, decorators.job
         self.database = DatabaseService(settings.db, writer=self._pipeline.writer)

@@ -6,6 +6,7 @@ would keep the process alive for ever. These are daemons.
 
 import asyncio
 import contextvars
+import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -21,13 +22,18 @@ class DaemonThreadPool:
 
     def __init__(self, max_workers: int) -> None:
         self._max = max_workers
+        self._begin()
+
+    def _begin(self) -> None:
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._lock = threading.Lock()
-        self._threads = 0
+        self._threads, self._pid = 0, os.getpid()
 
     def run(self, call: Callable[[], Any]) -> "asyncio.Future[Any]":
         """Called on a loop: a future of that loop. The caller's context goes along, as in ``to_thread``."""
+        if self._pid != os.getpid():
+            self._begin()  # a forked child has none of the parent's threads
         future = asyncio.get_running_loop().create_future()
         self._calls.put((future, contextvars.copy_context(), call))
         if not self._idle.acquire(blocking=False):

@@ -18,7 +18,16 @@ from handspan.providers.sampling import RecordRuns
 from handspan.settings import Settings
 from handspan.spans import ApiTracer, CommandTracer
 
-__all__ = ["OwnTracerProvider", "Tracing", "find_provider", "meter_of", "open_tracing", "resource_of", "sdk_disabled"]
+__all__ = [
+    "OwnTracerProvider",
+    "Tracing",
+    "find_provider",
+    "meter_of",
+    "open_tracing",
+    "resource_of",
+    "sdk_disabled",
+    "untraced",
+]
 
 
 class OwnTracerProvider(TracerProvider):
@@ -76,6 +85,11 @@ def open_tracing(provider: Any, processor: Any, version: str, *, child: bool) ->
         processor_or_not: SpanProcessor = processor
         provider.add_span_processor(processor_or_not)
     return Tracing(ApiTracer(provider.get_tracer(SCOPE_NAME, version, SCHEMA_URL), child=child), provider, lambda: None)
+
+
+def untraced(provider: Any) -> Tracing:
+    """While ``OTEL_SDK_DISABLED`` is true: commands run, no span is made, nothing of ours is attached."""
+    return Tracing(ApiTracer(trace.NoOpTracer(), child=False), provider, lambda: None)
 
 
 def meter_of(given: MeterProvider | None, version: str) -> Meter:

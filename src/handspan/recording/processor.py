@@ -15,10 +15,10 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import Link
 
-from handspan.records import Registration, Run, Session, SpanRecord
 from handspan.recording.convert import command_record, foreign_record, run_record, running_record
 from handspan.recording.ledger import kind_of
 from handspan.recording.queue import SegmentQueue
+from handspan.records import Registration, Run, Session, SpanRecord
 from handspan.spans import run_of
 
 __all__ = ["DurableSpanProcessor", "NotRecording"]
@@ -45,7 +45,7 @@ class DurableSpanProcessor(SpanProcessor):
         max_bytes: int,
         idempotent: Callable[[], bool] = bool,
     ) -> None:
-        self._idle = threading.Event()
+        self._idle, self._awaited = threading.Event(), False
         self._new_queue = partial(
             SegmentQueue,
             registrations=registrations,
@@ -57,7 +57,7 @@ class DurableSpanProcessor(SpanProcessor):
             idempotent=idempotent,
         )
         self.begin(session)
-        self.flusher: Callable[[float], bool] = lambda seconds: True
+        self.flusher: Callable[[float], bool] = lambda _seconds: True
         """Waits until the writer has everything; set by who assembles the two."""
 
     def begin(self, session: Session) -> None:
@@ -115,9 +115,7 @@ class DurableSpanProcessor(SpanProcessor):
             self.queue.lose("span", "failed")
             self._ours("on_end")
 
-    def take_light(
-        self, run: Run, additions: tuple[Mapping[str, Any], Iterable[Event], Iterable[Link]] | None
-    ) -> None:
+    def take_light(self, run: Run, additions: tuple[Mapping[str, Any], Iterable[Event], Iterable[Link]] | None) -> None:
         """The end of a command's light span: no lookup, the run is at hand."""
         if additions is None:
             self._take(run, run_record)
@@ -129,7 +127,7 @@ class DurableSpanProcessor(SpanProcessor):
             return
         run.recorded = True
         self._active.pop(id(run), None)
-        if not self._active:
+        if self._awaited and not self._active:
             self._idle.set()
         kind = kind_of(run.registration)
         if self._closed:
@@ -140,11 +138,12 @@ class DurableSpanProcessor(SpanProcessor):
         except Exception:  # noqa: BLE001 - whatever the span held, the run itself is plain
             self._ours("a command's span")
             record = run_record(run)
-        self.queue.append(record)
+        self.queue.append(record, run)
 
     def wait_idle(self, timeout: float) -> bool:
         """Wait until no command is in flight. Not on the loop that runs them."""
         self._idle.clear()
+        self._awaited = True
         return not self._active or self._idle.wait(timeout)
 
     def interrupt_running(self, now_mono_ns: int, message: str) -> int:

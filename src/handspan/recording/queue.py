@@ -11,8 +11,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from handspan.records import SUCCESS, Registration, Run, Segment, Session, SpanRecord
+from msgspec.structs import replace
+
 from handspan.recording.ledger import Ledger, kind_of
+from handspan.records import SUCCESS, Registration, Run, Segment, Session, SpanRecord
 
 __all__ = ["QUEUE_FULL", "SegmentQueue"]
 
@@ -64,14 +66,16 @@ class SegmentQueue:
 
     # --- the application's side -----------------------------------------------------------------------
 
-    def append(self, record: SpanRecord) -> None:
+    def append(self, record: SpanRecord, run: Run | None = None) -> None:
         """O(1), but for the one in thousands that finds the queue full and has to make room."""
         size = _size_of(record)
         with self._mutex:
+            if run is not None and run.in_running and not record.was_running:
+                record = replace(record, was_running=True)  # sealed as running while it was made into a record
             open_ = self._open
             self._bytes += size
             if len(open_) + self._sealed_spans >= self._max_spans or self._bytes > self._max_bytes:
-                if not self._make_room():
+                if not self._make_room() and not record.was_running:  # its end must take it out of ``running``
                     self._bytes -= size
                     self._lost([record], QUEUE_FULL)
                     return

@@ -21,7 +21,16 @@ from handspan.errors import (
     UnwritableDatabaseError,
 )
 
-__all__ = ["APPLICATION_ID", "FileState", "connect", "explained", "file_state", "prepare_writer", "read_only_uri"]
+__all__ = [
+    "APPLICATION_ID",
+    "FileState",
+    "connect",
+    "explained",
+    "file_state",
+    "is_busy",
+    "prepare_writer",
+    "read_only_uri",
+]
 
 APPLICATION_ID: Final = 0x68737031  # "hsp1", in the file's header: what tells our file from anybody's
 
@@ -94,6 +103,12 @@ def explain(error: sqlite3.Error, path: str) -> DatabaseError:
         why = f"the directory {parent} does not exist" if not parent.is_dir() else str(error)
         return UnwritableDatabaseError(f"{path} cannot be written: {why}.")
     return DatabaseError(f"{path}: {error}.")
+
+
+def is_busy(error: BaseException) -> bool:
+    """True where the connection is as good as before: somebody else's lock, or no space right now."""
+    code = getattr(error, "sqlite_errorcode", 0) or 0
+    return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)
 
 
 def _refuse_directories(path: str) -> None:

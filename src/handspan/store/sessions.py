@@ -41,6 +41,7 @@ class SessionLife:
         with transaction(self._conn, self._parents):
             values = {"now": now, "reason": reason, "session_id": self._parents.session_id(self._session, now)}
             self._conn.execute(_SQL["end_session"], values)
+            self._conn.execute(_SQL["clear_running"], {"session_id": values["session_id"]})
             self._conn.execute(_SQL["release_all"], {"session_id": values["session_id"]})
 
     def bury_the_dead(self) -> int:

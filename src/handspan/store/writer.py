@@ -23,8 +23,9 @@ from typing import Final
 from handspan.clock import Clock, to_epoch
 from handspan.errors import DatabaseError, ForeignDatabaseError, NotADatabaseError
 from handspan.records import Registration, Segment, SegmentSource, Session
+from handspan.source import forget_sources, registration_source
 from handspan.store.commit import transaction
-from handspan.store.connection import explain, explained
+from handspan.store.connection import explain, explained, is_busy
 from handspan.store.episodes import Episode
 from handspan.store.isolation import can_pass, commit_what_can_be
 from handspan.store.liveness import SessionLock
@@ -78,6 +79,7 @@ class Writer:
         self._closing = threading.Event()
         self._close_deadline = 0.0
         self._controls: deque[Callable[[], None]] = deque()
+        self._sources: deque[tuple[str | None, int | None]] = deque()
         self._flushes: deque[Future[bool]] = deque()
         self._conn: sqlite3.Connection | None = None
         self._parents: Parents | None = None
@@ -107,10 +109,13 @@ class Writer:
         def write() -> None:
             self._known_parents().register(self._session, number, registration)
 
+        self._sources.append((registration.source_file, registration.source_line))
         self._control(write)
+        self.hurry()
 
     def retire(self, number: int, registration: Registration) -> None:
         self._control(lambda: self._known_parents().retire(self._session, number, registration, self._now()))
+        self.hurry()
 
     def set_next_run(self, number: int, registration: Registration, next_run: float | None) -> None:
         def write() -> None:
@@ -212,6 +217,8 @@ class Writer:
 
     def _write_controls(self) -> None:
         """Registrations and their like: all that wait in one transaction, in order."""
+        while self._sources:  # parsed before the write lock is taken: a large file takes a second
+            registration_source(*self._sources.popleft())
         batch = list(self._controls)
         if not batch:
             return
@@ -265,6 +272,7 @@ class Writer:
             return
         if self._upkeep.retirement_is_due():
             self._upkeep.retired(self._life.retire_forgotten(self._now()))
+            forget_sources()
         if self._upkeep.heartbeat_is_due():
             self._life.heartbeat(self._now())
         if self._upkeep.retention_is_due():
@@ -323,7 +331,7 @@ class Writer:
 
     def _failed(self, error: BaseException) -> None:
         self.episode.failed(explain(error, self._options.db) if isinstance(error, sqlite3.Error) else error)
-        if not _is_busy(error):
+        if not is_busy(error):
             self._drop_connection()  # after an I/O error a fresh one sees what is really there
 
     def _drop_connection(self) -> None:
@@ -373,7 +381,7 @@ class Writer:
 
     def _control(self, write: Callable[[], None]) -> None:
         self._controls.append(write)
-        self.hurry()
+        self.work()
 
     def _answer_flushes(self, count: int, answer: bool) -> None:
         for _ in range(count):
@@ -391,8 +399,3 @@ class Writer:
 
     def _now(self) -> float:
         return to_epoch(self._clock.wall_ns())
-
-
-def _is_busy(error: BaseException) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) or 0
-    return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)
