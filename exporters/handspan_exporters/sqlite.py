@@ -85,7 +85,9 @@ class SQLiteSpanExporter(SpanExporter):
         registration = inferred_registration(span)
         if registration is None:
             return 0
-        key = tuple(getattr(registration, field, None) for field in ("app_key", "instance_index", "name", "topic", "job_name"))
+        key = tuple(
+            getattr(registration, field, None) for field in ("app_key", "instance_index", "name", "topic", "job_name")
+        )
         with self._mutex:
             number = self._numbers.setdefault(key, len(self._numbers) + 1)
             self._registrations.setdefault(number, registration)

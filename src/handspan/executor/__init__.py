@@ -16,6 +16,7 @@ the handler runs all the same and the failure is logged.
 import asyncio
 import inspect
 import logging
+import threading
 from random import getrandbits
 from typing import Any, Final
 
@@ -25,8 +26,8 @@ from opentelemetry.trace import INVALID_SPAN, Span
 from handspan.clock import Clock, to_ns
 from handspan.commands import Command, ExecuteJob, Handle, InvokeHandler
 from handspan.errors import NotRegisteredError
-from handspan.executor.hooks import ErrorHooks, ErrorReport
-from handspan.executor.threads import DaemonThreadPool
+from handspan.executor.hooks import ErrorHooks, ErrorReport, _hook_task
+from handspan.executor.threads import DaemonThreadPool, on_a_loop
 from handspan.instruments import RunInstruments
 from handspan.outcome import ExecutionResult, OutcomeLimits, fail, is_expected
 from handspan.records import CANCELLED, Recorder, Run
@@ -78,6 +79,27 @@ class CommandExecutor:
             if not isinstance(error, _SWALLOWED):
                 raise
             del cause
+            return result
+        return self._finish(handle, run, span, token, None, None, value)
+
+    def execute_sync(self, command: Command) -> ExecutionResult:
+        """:meth:`execute` for a host whose worker thread this is: the call is made here and now, whatever it
+        returns is the value (nothing is awaited), and no deadline applies (nothing can stop a thread)."""
+        handle: Handle = command.listener if isinstance(command, InvokeHandler) else command.job
+        if handle.owner is not self._recorder:
+            raise NotRegisteredError(f"{handle.app_key}.{handle.name} belongs to another Telemetry.")
+        run, span, token = self._begin(handle, command)
+        try:
+            if isinstance(command, InvokeHandler):
+                value: Any = handle.call(command.event)
+            else:
+                value = handle.call(*_job_args(command), **_job_kwargs(command))
+        except BaseException as error:
+            _take_own_frames_off(error)
+            result = self._finish(handle, run, span, token, error, None, None)
+            self._after_failure(handle, command, error, result)
+            if not isinstance(error, _SWALLOWED):
+                raise
             return result
         return self._finish(handle, run, span, token, None, None, value)
 
@@ -148,9 +170,21 @@ class CommandExecutor:
             else:
                 _log.error("%s.%s failed.", handle.app_key, handle.name, exc_info=error)
             if isinstance(error, Exception) or result.error_type == "TimeoutError":
-                self._hooks.report(handle, command, error, result)
+                self._report(handle, command, error, result)
         except Exception:  # noqa: BLE001 - a logging filter of the user's, a loop that is going away
             self._ours("reporting a failure")
+
+    def _report(self, handle: Handle, command: Command, error: BaseException, result: ExecutionResult) -> None:
+        """Hooks are tasks. A thread without a loop is not kept waiting for them: they get a thread with one."""
+        if on_a_loop():
+            self._hooks.report(handle, command, error, result)
+        elif (handle.on_error or self._hooks._global) and _hook_task.get() is None:  # noqa: SLF001 - one package
+
+            async def tell() -> None:
+                self._hooks.report(handle, command, error, result)
+                await self._hooks.finish(3600)  # each hook has its own deadline
+
+            threading.Thread(target=lambda: asyncio.run(tell()), name="handspan-on-error", daemon=True).start()
 
     def _ours(self, where: str) -> None:
         try:

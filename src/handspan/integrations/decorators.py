@@ -33,7 +33,9 @@ class Decorators:
     def __init__(self, host: Host) -> None:
         self._host = host
 
-    def handler(self, topic: str, *, app_key: str | None = None, **options: Any) -> Callable[[F], Callable[..., Awaitable[Any]]]:
+    def handler(
+        self, topic: str, *, app_key: str | None = None, **options: Any
+    ) -> Callable[[F], Callable[..., Awaitable[Any]]]:
         """Each call is an invocation. ``app_key``: by default the function's module."""
 
         def decorate(function: F) -> Callable[..., Awaitable[Any]]:

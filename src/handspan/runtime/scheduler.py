@@ -101,13 +101,17 @@ class Schedule:
 
     timezone: tzinfo
 
+    def now(self) -> datetime:
+        """The time it schedules by."""
+        return datetime.now(self.timezone)
+
     def run_once(self, call: Callable[..., object], at: Moment, **options: Unpack[JobOptions]) -> ScheduledJob:
         """Run at a moment; at once if it has passed."""
         return self._add_once(call, to_datetime(at, self.timezone), options)
 
     def run_in(self, call: Callable[..., object], delay: Span, **options: Unpack[JobOptions]) -> ScheduledJob:
         """Run once, after a delay."""
-        return self._add_once(call, datetime.now(self.timezone) + to_timedelta(delay), options)
+        return self._add_once(call, self.now() + to_timedelta(delay), options)
 
     def run_every(
         self, call: Callable[..., object], interval: Span, *, start: Moment | None = None, **options: Unpack[JobOptions]
@@ -116,7 +120,7 @@ class Schedule:
         every = to_timedelta(interval)
         if every <= timedelta(0):
             raise RegistrationError(f"An interval of {interval!r} makes no sense.", hint="Give more than 0.")
-        first = None if start is None else to_datetime(start, self.timezone)
+        first = self.now() + every if start is None else to_datetime(start, self.timezone)
         library = apscheduler()
         trigger = library.IntervalTrigger(seconds=every.total_seconds(), start_date=first, timezone=self.timezone)
         return self.add(call, trigger, ("interval", str(every.total_seconds())), options)
@@ -243,7 +247,7 @@ class Scheduler(Schedule):
         misfire_grace = options.get("misfire_grace")
         if misfire_grace is not None and not misfire_grace >= 0:
             raise RegistrationError(f"misfire_grace={misfire_grace!r} makes no sense.", hint="Give seconds, or None.")
-        if trigger.get_next_fire_time(None, datetime.now(self.timezone)) is None:
+        if trigger.get_next_fire_time(None, self.now()) is None:
             raise RegistrationError(f"{described[1]!r} never comes.")
         try:
             job = self._register(call, described, options)
@@ -353,6 +357,9 @@ class AppScheduler(Schedule):
         self._app_key = app_key
         self._instance_index = instance_index
         self._on_error = on_error
+
+    def now(self) -> datetime:
+        return self._scheduler.now()
 
     def add(
         self,

@@ -197,15 +197,12 @@ class Writer:
         if self.episode.backoff:
             self._closing.wait(self.episode.backoff)
             return
-        if not self._opened_before():
+        if self._conn is None:
             return
         if self._work.wait(max(0.0, self._upkeep.next_at - time.monotonic())) and not self._urgent.is_set():
             self._urgent.wait(self._options.commit_interval)
         self._work.clear()
         self._urgent.clear()
-
-    def _opened_before(self) -> bool:
-        return self._conn is not None
 
     def _turn(self) -> None:
         flushes = len(self._flushes)  # those that come later may mean spans that come later
