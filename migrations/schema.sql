@@ -118,9 +118,12 @@ CREATE TABLE handler_invocations (
     attributes         TEXT,
     extra              TEXT
 );
-CREATE INDEX ix_handler_invocations_listener ON handler_invocations (listener_id, execution_start_ts DESC);
+-- Ascending, read backwards: each listener's newest row goes to the end of its range, and pages fill (109 bytes a
+-- row in all, 122 descending).
+CREATE INDEX ix_handler_invocations_listener ON handler_invocations (listener_id, execution_start_ts);
 CREATE INDEX ix_handler_invocations_failed ON handler_invocations (execution_start_ts DESC) WHERE status <> 'success';
--- Four bytes of a random id find a trace as well as sixteen, at 131 instead of 144 bytes a row in all.
+-- Four bytes find a trace as well as sixteen. Our own ids begin with the time, so that this index grows at its end,
+-- too (providers/ids.py): random ones cost the writer 20 us a row at a million rows, these 7.
 CREATE INDEX ix_handler_invocations_trace ON handler_invocations (substr(trace_id, 1, 4));
 CREATE INDEX ix_handler_invocations_link ON handler_invocations (substr(link_trace_id, 1, 4)) WHERE link_trace_id IS NOT NULL;
 CREATE INDEX ix_handler_invocations_traceback ON handler_invocations (traceback_id) WHERE traceback_id IS NOT NULL;
@@ -144,7 +147,7 @@ CREATE TABLE job_executions (
     attributes         TEXT,
     extra              TEXT
 );
-CREATE INDEX ix_job_executions_job ON job_executions (job_id, execution_start_ts DESC);
+CREATE INDEX ix_job_executions_job ON job_executions (job_id, execution_start_ts);
 CREATE INDEX ix_job_executions_failed ON job_executions (execution_start_ts DESC) WHERE status <> 'success';
 CREATE INDEX ix_job_executions_trace ON job_executions (substr(trace_id, 1, 4));
 CREATE INDEX ix_job_executions_link ON job_executions (substr(link_trace_id, 1, 4)) WHERE link_trace_id IS NOT NULL;
@@ -204,7 +207,9 @@ SELECT i.id,
        i.execution_start_ts, i.duration_ms, i.queue_ms,
        i.error_type, i.error_message,
        CASE WHEN i.error_type IS NOT NULL
-            THEN coalesce(t.text, '') || coalesce(json_extract(i.extra, '$.exception_tail'), i.error_type || ': ' || coalesce(i.error_message, ''))
+            THEN coalesce(t.text, '') || coalesce(json_extract(i.extra, '$.exception_tail'),
+                                             coalesce(json_extract(i.extra, '$.exception_type'), i.error_type) ||
+                                             coalesce(': ' || nullif(i.error_message, ''), ''))
        END AS error_traceback,
        lower(hex(i.trace_id)) AS trace_id, lower(hex(i.span_id)) AS span_id,
        nullif(lower(hex(i.parent_span_id)), '') AS parent_span_id,
@@ -226,7 +231,9 @@ SELECT e.id,
        (e.execution_start_ts - e.scheduled_ts) * 1000 AS delay_ms,
        e.error_type, e.error_message,
        CASE WHEN e.error_type IS NOT NULL
-            THEN coalesce(t.text, '') || coalesce(json_extract(e.extra, '$.exception_tail'), e.error_type || ': ' || coalesce(e.error_message, ''))
+            THEN coalesce(t.text, '') || coalesce(json_extract(e.extra, '$.exception_tail'),
+                                             coalesce(json_extract(e.extra, '$.exception_type'), e.error_type) ||
+                                             coalesce(': ' || nullif(e.error_message, ''), ''))
        END AS error_traceback,
        lower(hex(e.trace_id)) AS trace_id, lower(hex(e.span_id)) AS span_id,
        nullif(lower(hex(e.parent_span_id)), '') AS parent_span_id,

@@ -118,7 +118,7 @@ CREATE TABLE handler_invocations (
     attributes         TEXT,
     extra              TEXT
 );
-CREATE INDEX ix_handler_invocations_listener ON handler_invocations (listener_id, execution_start_ts DESC);
+CREATE INDEX ix_handler_invocations_listener ON handler_invocations (listener_id, execution_start_ts);
 CREATE INDEX ix_handler_invocations_failed ON handler_invocations (execution_start_ts DESC) WHERE status <> 'success';
 CREATE INDEX ix_handler_invocations_trace ON handler_invocations (substr(trace_id, 1, 4));
 CREATE INDEX ix_handler_invocations_link ON handler_invocations (substr(link_trace_id, 1, 4))
@@ -144,7 +144,7 @@ CREATE TABLE job_executions (
     attributes         TEXT,
     extra              TEXT
 );
-CREATE INDEX ix_job_executions_job ON job_executions (job_id, execution_start_ts DESC);
+CREATE INDEX ix_job_executions_job ON job_executions (job_id, execution_start_ts);
 CREATE INDEX ix_job_executions_failed ON job_executions (execution_start_ts DESC) WHERE status <> 'success';
 CREATE INDEX ix_job_executions_trace ON job_executions (substr(trace_id, 1, 4));
 CREATE INDEX ix_job_executions_link ON job_executions (substr(link_trace_id, 1, 4))

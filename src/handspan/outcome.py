@@ -9,16 +9,17 @@ one stack, and its text depends on code and line numbers only once the message l
 import asyncio
 import traceback
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final
 
 import msgspec
 
-from handspan.errors import DependencyError, HandspanError
+from handspan.errors import HandspanError
 from handspan.records import CANCELLED, ERROR, SUCCESS, Run, Status
 
-__all__ = ["ExecutionResult", "OutcomeLimits", "error_type_of", "fail", "message_of"]
+__all__ = ["ExecutionResult", "OutcomeLimits", "error_type_of", "fail", "is_expected", "message_of"]
 
 CACHED_STACKS: Final = 256
 MAX_FRAMES: Final = 64  # of a recursion error's thousand: the first and the last half
@@ -68,58 +69,100 @@ def fail(run: Run, error: BaseException, limits: OutcomeLimits, *, deadline: flo
         run.status = ERROR
         run.error_type = run.exception_type = "TimeoutError"
         run.error_message = f"The deadline of {deadline:g} s passed."
-    elif isinstance(error, asyncio.CancelledError | GeneratorExit):  # the second: its loop went away under it
+        run.error_traceback, _ = _traceback_of(error, limits)
+        return
+    kind = type(error)  # never isinstance: ``__class__`` may lie
+    if issubclass(kind, asyncio.CancelledError | GeneratorExit):  # the second: its loop went away under it
         run.status = CANCELLED
         return
-    else:
-        run.status = ERROR
-        run.error_type = type(error).__name__
-        run.exception_type = error_type_of(type(error))
-        run.error_message = _cut(message_of(error), limits.max_message_chars)
-    try:
-        run.error_traceback, tail = _traceback_of(error, run, limits)
-        run.exception_tail = tail if deadline is None else None
-    except Exception:  # noqa: BLE001 - hostile exceptions break the traceback module in many ways
-        run.error_traceback = None
+    run.status = ERROR
+    run.error_type, run.exception_type = _NAME(kind), error_type_of(kind)
+    run.error_message = _cut(message_of(error), limits.max_message_chars)
+    run.error_traceback, tail = _traceback_of(error, limits)
+    usual = f"{run.exception_type}: {run.error_message}" if run.error_message else run.exception_type
+    run.exception_tail = None if tail in (None, usual) else tail
 
 
 def is_expected(error: BaseException) -> bool:
     """Logged in one line: it says all there is to say."""
-    return isinstance(error, DependencyError | HandspanError)
+    return issubclass(type(error), HandspanError)
 
 
 def error_type_of(kind: type[BaseException]) -> str:
-    """OpenTelemetry's ``error.type``: the qualified class, builtins without their module."""
-    module = kind.__module__
-    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+    """OpenTelemetry's ``error.type``: the qualified class, named as Python prints it."""
+    try:
+        module = kind.__module__
+    except Exception:  # noqa: BLE001 - a metaclass of somebody's
+        module = "builtins"
+    qualified = _QUALNAME(kind)
+    return f"{module}.{qualified}" if isinstance(module, str) and module not in _UNNAMED else qualified
 
 
 def message_of(error: BaseException) -> str:
+    """``str(error)`` as a plain text, or why it could not be had."""
     try:
-        return str(error)
-    except Exception as second:  # noqa: BLE001 - someone else's __str__
-        return f"<str() of this exception raised {type(second).__name__}>"
+        return str.__str__(str(error))  # a subclass of str may lie about its length
+    except KeyboardInterrupt:
+        raise
+    except BaseException as second:  # noqa: BLE001 - someone else's __str__
+        return f"<str() of this exception raised {_NAME(type(second))}>"
 
+
+_UNNAMED: Final = ("builtins", "__main__")
+# Descriptors of ``type`` itself: a metaclass cannot make these raise or lie.
+_NAME: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__
+_QUALNAME: Final[Callable[[type], str]] = type.__dict__["__qualname__"].__get__
+_TRACEBACK: Final[Callable[[BaseException], TracebackType | None]] = BaseException.__dict__["__traceback__"].__get__
+_SAYS_MORE: Final = (SyntaxError, NameError, AttributeError, ImportError, BaseExceptionGroup)
+"""Python prints more for these than type and message: where, what was meant, what is inside."""
 
 _stacks: OrderedDict[tuple[object, ...], str] = OrderedDict()
 
 
-def _traceback_of(error: BaseException, run: Run, limits: OutcomeLimits) -> tuple[str | None, str | None]:
-    """The text above the message line, and that line where it is not simply ``type: message``."""
-    simple = error.__cause__ is None and error.__context__ is None and not isinstance(error, BaseExceptionGroup)
-    if simple and type(error).__str__ in _PLAIN_STR and not hasattr(error, "__notes__"):
-        return _stack_text(error.__traceback__, limits), None
-    exception = traceback.TracebackException.from_exception(error, capture_locals=False, limit=MAX_FRAMES)
+def _traceback_of(error: BaseException, limits: OutcomeLimits) -> tuple[str | None, str | None]:
+    """The text above the message line; and that line, where it may not be simply ``type: message``."""
+    try:
+        if not _is_simple(error):
+            return _full_text(error, limits)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001, S110 - hostile exceptions break the traceback module in many ways
+        pass
+    try:
+        return _stack_text(_TRACEBACK(error), limits), None
+    except Exception:  # noqa: BLE001 - a frame whose file or code is beyond printing
+        return None, None
+
+
+def _is_simple(error: BaseException) -> bool:
+    chained = error.__cause__ is not None or (error.__context__ is not None and not error.__suppress_context__)
+    return not (chained or issubclass(type(error), _SAYS_MORE) or getattr(error, "__notes__", None))
+
+
+def _full_text(error: BaseException, limits: OutcomeLimits) -> tuple[str, str]:
+    exception = traceback.TracebackException(type(error), error, _TRACEBACK(error), compact=True)
+    _shorten(exception)
     text, tail = "".join(exception.format()), "".join(exception.format_exception_only())
-    text = text.removesuffix(tail) if text.endswith(tail) else text
-    tail = tail.rstrip("\n") if not isinstance(error, BaseExceptionGroup) else ""
-    usual = f"{run.error_type}: {run.error_message}"
-    return _cut_middle(text, limits.max_traceback_chars), None if tail == usual else _cut(
-        tail, limits.max_message_chars
-    )
+    if issubclass(type(error), BaseExceptionGroup) or not text.endswith(tail):
+        return _cut_middle(text, limits.max_traceback_chars), ""
+    text = _cut_middle(text.removesuffix(tail), limits.max_traceback_chars)
+    return text, _cut(tail.rstrip("\n"), limits.max_message_chars)
 
 
-_PLAIN_STR: Final = (BaseException.__str__, OSError.__str__, HandspanError.__str__)
+def _shorten(exception: traceback.TracebackException) -> None:
+    """Of each stack in the chain, the first and the last frames: the innermost is where the bug is."""
+    todo, seen = [exception], set()
+    while todo:
+        each = todo.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if len(each.stack) > MAX_FRAMES:
+            cut = traceback.FrameSummary(
+                "", 0, f"... {len(each.stack) - MAX_FRAMES} frames cut by handspan ...", line=""
+            )
+            each.stack[:] = [*each.stack[: MAX_FRAMES // 2], cut, *each.stack[-MAX_FRAMES // 2 :]]
+        todo += [other for other in (each.__cause__, each.__context__, *(each.exceptions or ())) if other is not None]
 
 
 def _stack_text(tb: TracebackType | None, limits: OutcomeLimits) -> str | None:
@@ -132,19 +175,23 @@ def _stack_text(tb: TracebackType | None, limits: OutcomeLimits) -> str | None:
         step = step.tb_next
     found = _stacks.get(tuple(key)) if step is None else None
     if found is None:
-        frames = traceback.extract_tb(tb)
-        lines = traceback.format_list(frames[: MAX_FRAMES // 2])
-        if len(frames) > MAX_FRAMES:
-            lines.append(f"  ... {len(frames) - MAX_FRAMES} frames cut by handspan ...\n")
-            lines += traceback.format_list(frames[-MAX_FRAMES // 2 :])
-        else:
-            lines += traceback.format_list(frames[MAX_FRAMES // 2 :])
-        found = _cut_middle("Traceback (most recent call last):\n" + "".join(lines), limits.max_traceback_chars)
+        found = "Traceback (most recent call last):\n" + "".join(_frame_lines(tb))
+        found = _cut_middle(found, limits.max_traceback_chars)
         if step is None:
             _stacks[tuple(key)] = found
             while len(_stacks) > CACHED_STACKS:
                 _stacks.popitem(last=False)
     return found
+
+
+def _frame_lines(tb: TracebackType) -> list[str]:
+    """As Python prints them, equal lines folded; of a deep stack of different frames, both ends."""
+    frames = traceback.extract_tb(tb)
+    lines = traceback.format_list(frames)
+    if len(lines) <= MAX_FRAMES:
+        return lines
+    half = MAX_FRAMES // 2
+    return [*lines[:half], f"  ... {len(lines) - MAX_FRAMES} frames cut by handspan ...\n", *lines[-half:]]
 
 
 def _cut(text: str, limit: int) -> str:
@@ -154,5 +201,5 @@ def _cut(text: str, limit: int) -> str:
 def _cut_middle(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
-    half = limit // 2
-    return f"{text[:half]}\n... {len(text) - limit} characters cut by handspan ...\n{text[-half:]}"
+    first, last = text[: limit // 2], text[len(text) - limit // 2 :]
+    return f"{first}\n... {len(text) - limit} characters cut by handspan ...\n{last}"

@@ -31,12 +31,11 @@ from handspan.executor.threads import DaemonThreadPool, on_a_loop
 from handspan.instruments import RunInstruments
 from handspan.outcome import ExecutionResult, OutcomeLimits, fail, is_expected
 from handspan.records import CANCELLED, Recorder, Run
-from handspan.spans import RUN_KEY, CommandTracer, activate
+from handspan.spans import CommandTracer, activate
 
 __all__ = ["CommandExecutor", "ErrorHooks", "ErrorReport"]
 
 _log = logging.getLogger("handspan.executor")
-_SWALLOWED: Final = Exception
 
 
 class CommandExecutor:
@@ -71,12 +70,12 @@ class CommandExecutor:
             else:
                 value = await self._call(handle, command)
         except BaseException as error:
-            deadline = handle.timeout if isinstance(error, _OwnDeadline) else None
-            cause = error if error.__cause__ is None or deadline is None else error.__cause__
+            deadline = handle.timeout if type(error) is _OwnDeadline else None  # never isinstance: __class__ may lie
+            cause = error if deadline is None else error.__cause__ or error
             _take_own_frames_off(cause)
             result = self._finish(handle, run, span, token, cause, deadline, None)
             self._after_failure(handle, command, cause, result)
-            if not isinstance(error, _SWALLOWED):
+            if not issubclass(type(error), Exception):
                 raise
             del cause
             return result
@@ -98,7 +97,7 @@ class CommandExecutor:
             _take_own_frames_off(error)
             result = self._finish(handle, run, span, token, error, None, None)
             self._after_failure(handle, command, error, result)
-            if not isinstance(error, _SWALLOWED):
+            if not issubclass(type(error), Exception):
                 raise
             return result
         return self._finish(handle, run, span, token, None, None, value)
@@ -120,11 +119,10 @@ class CommandExecutor:
                     run.queue_ns = max(0, run.start_ns - to_ns(command.published_at))
             elif command.scheduled_at is not None:
                 run.scheduled_ns = to_ns(command.scheduled_at) // 1000 * 1000
-            context = otel_context.set_value(RUN_KEY, run)
-            span = self._tracer.start(handle, run, context, published_by)
+            span = self._tracer.start(handle, run, published_by)
             if not run.span_id:  # a provider that makes no spans: the row needs ids all the same
                 run.trace_id, run.span_id = getrandbits(128), getrandbits(64)
-            token = activate(context, span)
+            token = activate(run, span)
             self._recorder.started(run)
         except Exception:  # noqa: BLE001 - a broken provider must not keep the handler from running
             self._ours("starting a span")
@@ -169,7 +167,7 @@ class CommandExecutor:
                 _log.error("%s.%s failed: %s: %s", handle.app_key, handle.name, result.error_type, result.error_message)
             else:
                 _log.error("%s.%s failed.", handle.app_key, handle.name, exc_info=error)
-            if isinstance(error, Exception) or result.error_type == "TimeoutError":
+            if issubclass(type(error), Exception) or result.error_type == "TimeoutError":
                 self._report(handle, command, error, result)
         except Exception:  # noqa: BLE001 - a logging filter of the user's, a loop that is going away
             self._ours("reporting a failure")
@@ -203,7 +201,7 @@ class CommandExecutor:
             async with deadline:
                 value = await self._call_now(handle, command)
         except BaseException as error:
-            if deadline.expired() and isinstance(error, Exception):
+            if deadline.expired() and issubclass(type(error), Exception):
                 raise _OwnDeadline from error
             raise
         if deadline.expired():  # the handler caught our cancellation and returned
@@ -239,7 +237,10 @@ def _job_kwargs(command: ExecuteJob) -> Any:
 def _take_own_frames_off(error: BaseException) -> None:
     """Nobody wants to read them; and a traceback that holds our frame, which holds the result, which holds
     the exception, would be a cycle for the garbage collector with every failure."""
-    step = error.__traceback__
-    while step is not None and step.tb_frame.f_globals.get("__name__", "").startswith(__name__):
-        step = step.tb_next
-    error.__traceback__ = step
+    try:
+        step = error.__traceback__
+        while step is not None and step.tb_frame.f_globals.get("__name__", "").startswith(__name__):
+            step = step.tb_next
+        error.__traceback__ = step
+    except Exception:  # noqa: BLE001, S110 - an exception that keeps its traceback from us keeps our frames in it
+        pass

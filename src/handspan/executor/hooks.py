@@ -112,7 +112,7 @@ class ErrorHooks:
                     await self._call(hook, report)
             except Exception as error:  # noqa: BLE001 - the user's hook: counted, said, never propagated
                 self.failed += 1
-                what = f"took longer than {self._timeout:g} s" if isinstance(error, TimeoutError) else "failed"
+                what = f"took longer than {self._timeout:g} s" if issubclass(type(error), TimeoutError) else "failed"
                 _log.error(
                     "An on_error hook of %s.%s %s.", report.handle.app_key, report.handle.name, what, exc_info=error
                 )

@@ -78,7 +78,7 @@ class DaemonThreadPool:
 def _settle(future: "asyncio.Future[Any]", value: Any, error: BaseException | None) -> None:
     if future.cancelled():
         return
-    if isinstance(error, StopIteration):  # a future refuses it, and a coroutine cannot raise it
+    if issubclass(type(error), StopIteration):  # a future refuses it, and a coroutine cannot raise it
         error = RuntimeError(f"the function raised {type(error).__name__}")
     if error is None:
         future.set_result(value)

@@ -8,11 +8,10 @@ joins while a command runs is handed a true ``ReadableSpan`` at its end.
 """
 
 import logging
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Final, Protocol
 
 from opentelemetry.attributes import BoundedAttributes
-from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace import Span as SdkSpan
@@ -32,6 +31,9 @@ from handspan.spans import ApiTracer, exception_attributes, outcome_attributes, 
 __all__ = ["LightSpan", "LightTracer"]
 
 _log = logging.getLogger("handspan.providers")
+
+_PLAIN: Final = frozenset({str, int, float, bool})
+_FLAGS: Final = {flags: TraceFlags(flags) for flags in range(256)}
 
 
 class LightRecorder(Protocol):
@@ -64,7 +66,7 @@ class LightSpan(Span):
         self._parent = parent
         self._context: SpanContext | None = None
         self._name: str | None = None
-        self._added: BoundedAttributes | None = None
+        self._added: MutableMapping[str, Any] | None = None
         self._events: list[Event] | None = None
         self._links: list[Link] | None = None
         self._status: Status | None = None
@@ -77,7 +79,7 @@ class LightSpan(Span):
         if context is None:
             run = self.run
             state = self._parent.trace_state if self._parent is not None else None
-            context = self._context = SpanContext(run.trace_id, run.span_id, False, TraceFlags(run.flags), state)
+            context = self._context = SpanContext(run.trace_id, run.span_id, False, _FLAGS[run.flags], state)
         return context
 
     def is_recording(self) -> bool:
@@ -86,12 +88,18 @@ class LightSpan(Span):
     def set_attribute(self, key: str, value: types.AttributeValue) -> None:
         if self._refuses("set_attribute"):
             return
-        if self._added is None:
-            limits = self._tracer.limits
-            self._added = BoundedAttributes(
-                limits.max_span_attributes, None, immutable=False, max_value_len=limits.max_span_attribute_length
+        added, limits = self._added, self._tracer.limits
+        if added is None:
+            added = self._added = {}
+        if type(added) is dict:
+            room = limits.max_span_attributes is None or len(added) < limits.max_span_attributes
+            if room and type(value) in _PLAIN and key and limits.max_span_attribute_length is None:
+                added[key] = value  # nothing to clean, cut or drop
+                return
+            added = self._added = BoundedAttributes(
+                limits.max_span_attributes, added, immutable=False, max_value_len=limits.max_span_attribute_length
             )
-        self._added[key] = value
+        added[key] = value
 
     def set_attributes(self, attributes: Mapping[str, types.AttributeValue]) -> None:
         for key, value in attributes.items():
@@ -254,9 +262,9 @@ class LightTracer:
     def resource(self) -> Resource:
         return self._provider.resource
 
-    def start(self, handle: Handle, run: Run, context: Context, published_by: SpanContext | None) -> Span:
+    def start(self, handle: Handle, run: Run, published_by: SpanContext | None) -> Span:
         if self._fanout.others or self._asks_sampler:
-            return self._sdk.start(handle, run, context, published_by)
+            return self._sdk.start(handle, run, published_by)
         parent = None
         run.flags = self._flags
         if published_by is None:
@@ -284,4 +292,4 @@ class LightTracer:
     def publisher_link(self, run: Run) -> tuple[Link, ...]:
         if not run.link_trace_id:
             return ()
-        return (Link(SpanContext(run.link_trace_id, run.link_span_id, False, TraceFlags(self._flags))),)
+        return (Link(SpanContext(run.link_trace_id, run.link_span_id, False, _FLAGS[self._flags])),)

@@ -13,6 +13,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from handspan.attributes import SCHEMA_URL, SCOPE_NAME
 from handspan.providers.fanout import FanOut
+from handspan.providers.ids import TimedIdGenerator
 from handspan.providers.light import LightTracer
 from handspan.providers.sampling import RecordRuns
 from handspan.settings import Settings
@@ -35,7 +36,7 @@ class OwnTracerProvider(TracerProvider):
 
     def __init__(self, resource: Resource) -> None:
         self.fanout = FanOut()
-        super().__init__(resource=resource, active_span_processor=self.fanout)
+        super().__init__(resource=resource, active_span_processor=self.fanout, id_generator=TimedIdGenerator())
         self.sampler = RecordRuns(self.sampler)
 
 

@@ -32,8 +32,8 @@ USUAL_FLAGS: Final = 3  # sampled, random trace id: not worth a byte per row
 NS_PER_MS: Final = 1_000_000
 
 
-def run_record(run: Run) -> SpanRecord:
-    """A command whose span nobody added anything to: the usual case, and the cheapest."""
+def run_record(run: Run, attributes: dict[str, Any] | None = None, extra: dict[str, Any] | None = None) -> SpanRecord:
+    """A command from what the executor knows; in the usual case nobody added anything to its span."""
     parent, link = run.parent_span_id, run.link_trace_id
     return SpanRecord(
         run.trace_id.to_bytes(16, "big"),
@@ -50,8 +50,8 @@ def run_record(run: Run) -> SpanRecord:
         run.error_type,
         run.error_message,
         run.error_traceback,
-        None,
-        _run_extra(run),
+        attributes,
+        extra or _run_extra(run),
         was_running=run.in_running,
     )
 
@@ -64,6 +64,8 @@ def command_record(
 ) -> SpanRecord:
     """A command with what its handler put on the span."""
     added = {key: value for key, value in (attributes or {}).items() if key not in names.RUN_ATTRIBUTES}
+    if not events and not links:
+        return run_record(run, added or None)
     extra = _run_extra(run) or {}
     own_link = (run.link_trace_id, run.link_span_id)
     further = [link for link in links if (link.context.trace_id, link.context.span_id) != own_link]
@@ -72,8 +74,7 @@ def command_record(
         extra["events"] = [_event(event) for event in kept]
     if further:
         extra["links"] = [_link(link) for link in further]
-    record = run_record(run)
-    return replace(record, attributes=added or None, extra=extra or None)
+    return run_record(run, added or None, extra)
 
 
 def running_record(run: Run) -> SpanRecord:

@@ -129,9 +129,8 @@ class DurableSpanProcessor(SpanProcessor):
         self._active.pop(id(run), None)
         if self._awaited and not self._active:
             self._idle.set()
-        kind = kind_of(run.registration)
         if self._closed:
-            self.queue.lose(kind, "after_shutdown")
+            self.queue.lose(kind_of(run.registration), "after_shutdown")
             return
         try:
             record = to_record(run)

@@ -1,0 +1,86 @@
+"""``make bench`` still runs and says what it should. Its budgets are its own affair: no time is asserted here."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+ROWS = {
+    "overhead.loop": "ratio",
+    "overhead.cpu": "ratio",
+    "throughput": "ratio",
+    "writer.idle": "ratio",
+    "bytes.plain": "ours",
+    "import": "difference",
+    "open": "ours",
+    "delay.p99": "difference",
+    "stalled": "ours",
+}
+REPORTED_ONLY = {
+    *(
+        f"overhead.{variant}.{part}"
+        for variant in ("published", "attributes", "job", "failing", "foreign")
+        for part in ("loop", "cpu")
+    ),
+    "writer.busy",
+    "bytes.linked",
+    "bytes.failed",
+    "delay.p999",
+    "delay.sdk.p99",
+    "delay.sdk.p999",
+}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    return subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    file = tmp_path_factory.mktemp("benchmarks") / "rows.json"
+    done = run("--quick", "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    return done.stdout, json.loads(file.read_text(encoding="utf-8"))
+
+
+def test_every_row_of_the_design_is_measured(quick):
+    _, document = quick
+    found = {row["name"]: row["budget"]["of"] if row["budget"] else None for row in document["rows"]}
+    assert found == ROWS | dict.fromkeys(REPORTED_ONLY)
+    assert document["quick"] is True
+
+
+def test_ratios_are_finite_and_their_spread_holds_them(quick):
+    _, document = quick
+    for row in document["rows"]:
+        low, high = row["spread"]
+        assert all(map(math.isfinite, (row["ratio"], row["ours"], row["other"], low, high))), row
+        assert low <= row["ratio"] <= high, row
+        assert (row["met"] is None) == (row["budget"] is None), row
+
+
+def test_the_table_has_a_line_for_each(quick):
+    table, document = quick
+    head, rule, *lines = table.splitlines()
+    assert head.split("  ")[0] == "what"
+    assert set(rule) == {"-", " "}
+    for row, line in zip(document["rows"], lines, strict=False):
+        assert line.startswith(row["what"])
+        assert row["against"] in line
+
+
+def test_the_machine_is_described_without_its_name(quick):
+    _, document = quick
+    assert set(document["machine"]) == {"CPython", "OpenTelemetry", "SQLite", "handspan", "CPUs", "on"}
+
+
+def test_an_unknown_measurement_is_refused_by_name():
+    done = run("--only", "nonsense")
+    assert done.returncode == 2
+    assert "overhead" in done.stderr
