@@ -61,6 +61,8 @@ class ListenerRegistration:
     """``apps/kitchen.py:42``"""
     source_file: str | None = None
     source_line: int | None = None
+    source_span: tuple[int, int, int, int] | None = None
+    """Of the registering call: see :mod:`handspan.source`."""
     registered_at: Instant | None = None
     code_function: str | None = None
     code_file: str | None = None
@@ -85,6 +87,8 @@ class ScheduledJobRegistration:
     source_location: str | None = None
     source_file: str | None = None
     source_line: int | None = None
+    source_span: tuple[int, int, int, int] | None = None
+    """Of the registering call: see :mod:`handspan.source`."""
     registered_at: Instant | None = None
     code_function: str | None = None
     code_file: str | None = None

@@ -180,6 +180,7 @@ def _place(source: Any, stacklevel: int) -> dict[str, Any]:
         "source_location": caller.location if caller else None,
         "source_file": caller.file if caller else None,
         "source_line": caller.line if caller else None,
+        "source_span": caller.span if caller else None,
     }
 
 

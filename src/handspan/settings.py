@@ -6,7 +6,7 @@ Each default carries its unit and reason. ``docs/settings.md`` documents every o
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, get_type_hints
 
 import msgspec
 
@@ -16,7 +16,8 @@ __all__ = ["Settings"]
 
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]  # a day; a lock can wait 292 years, but not inf
+Days = Annotated[float, msgspec.Meta(gt=0, le=36_500)]
 Megabytes = Annotated[int, msgspec.Meta(ge=1)]
 
 ENV_PREFIX = "HANDSPAN_"
@@ -26,7 +27,7 @@ ENV_PREFIX = "HANDSPAN_"
 class Settings:
     """How one ``Telemetry`` behaves. Build it with :meth:`load` to have the environment heard."""
 
-    db: str = "handspan.db"
+    db: Annotated[str, msgspec.Meta(min_length=1, pattern=r"^[^\x00]+$")] = "handspan.db"
     """Path of the database file."""
 
     service_name: str | None = None
@@ -54,7 +55,7 @@ class Settings:
     queue_max_mb: Megabytes = 64
     """The same, in megabytes (estimated: 0.5 kB a span plus its texts)."""
 
-    db_retention_days: Annotated[float, msgspec.Meta(gt=0)] = 7
+    db_retention_days: Days = 7
     """Days a run is kept. Checked hourly."""
 
     db_max_size_mb: Megabytes = 500
@@ -100,22 +101,32 @@ class Settings:
         Raises :class:`SettingsError` naming the setting and what was wrong with it.
         """
         environ = os.environ if environ is None else environ
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(overrides) - known)
+        known = {field.name: field for field in fields(cls)}
+        unknown = sorted(set(overrides) - set(known))
         if unknown:
             raise SettingsError(f"There is no setting {unknown[0]!r}.", hint=f"There are: {', '.join(sorted(known))}.")
         values: dict[str, Any] = {}
-        for name in known:
+        for name, field in known.items():
             text = environ.get(ENV_PREFIX + name.upper())
             if text:
-                values[name] = _spelled_bool(text)
-        values.update({name: os.fspath(v) if name == "db" else v for name, v in overrides.items()})
-        try:
-            return msgspec.convert(values, cls, strict=False)
-        except msgspec.ValidationError as error:
-            raise SettingsError(f"A setting makes no sense: {error}.") from None
+                values[name] = _SWITCHES.get(text.strip().lower(), text) if field.type is bool else text
+        if isinstance(overrides.get("db"), os.PathLike):
+            overrides["db"] = os.fspath(overrides["db"])
+        given = cls._checked(values, strict=False) | cls._checked(overrides, strict=True)
+        return cls(**given)
+
+    @classmethod
+    def _checked(cls, values: dict[str, Any], *, strict: bool) -> dict[str, Any]:
+        """``strict``: a number is a number. A text from the environment is read as what it should be."""
+        types = get_type_hints(cls, include_extras=True)
+        found = {}
+        for name, value in values.items():
+            try:
+                found[name] = msgspec.convert(value, types[name], strict=strict)
+            except msgspec.ValidationError as error:
+                raise SettingsError(f"The setting {name!r} cannot be {value!r}: {error}.") from None
+        return found
 
 
-def _spelled_bool(text: str) -> str:
-    """``yes``/``on`` and their opposites, which msgspec does not read as booleans."""
-    return {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(text.strip().lower(), text)
+_SWITCHES: Final = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+"""Spellings of a switch that msgspec does not read."""

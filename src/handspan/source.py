@@ -7,11 +7,14 @@
 import ast
 import functools
 import inspect
+import io
 import os
 import sys
+import tokenize
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from types import FrameType
 from typing import Any, Final
 
@@ -29,13 +32,19 @@ MAX_SOURCE_BYTES: Final = 500_000  # a larger one is generated; parsing holds th
 MAX_SNIPPET_CHARS: Final = 4_000
 
 
+Span = tuple[int, int, int, int]
+"""First line, last line, first column, last column (in UTF-8 bytes) of the instruction a frame is at."""
+
+
 @dataclass(frozen=True)
 class CallerLocation:
-    """The registration call: ``file`` is absolute, ``location`` is for people (``apps/kitchen.py:42``)."""
+    """The registration call: ``file`` is absolute, ``location`` for people (``apps/kitchen.py:42``)."""
 
     file: str
     line: int
     location: str
+    span: Span | None
+    """None where Python was told to keep none (``-X no_debug_ranges``)."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,14 @@ def location_of_caller(skip_package: str, stacklevel: int = 1) -> CallerLocation
     if frame is None:
         return None
     file, line = frame.f_code.co_filename, frame.f_lineno
-    return CallerLocation(file, line, f"{_relative(file)}:{line}")
+    if not file.startswith("<"):
+        file = os.path.abspath(file)  # the application may change its directory before the writer looks
+    return CallerLocation(file, line, f"{_relative(file)}:{line}", _span_of(frame))
+
+
+def _span_of(frame: FrameType) -> Span | None:
+    span = next(islice(frame.f_code.co_positions(), frame.f_lasti // 2, None), (None,))
+    return span if None not in span else None  # type: ignore[return-value]  # four numbers, then
 
 
 def callable_source(call: Callable[..., Any]) -> CallableSource:
@@ -72,7 +88,7 @@ def callable_source(call: Callable[..., Any]) -> CallableSource:
         target = type(target)
     qualname = str(target.__qualname__)
     module = getattr(target, "__module__", None)
-    function = inspect.unwrap(target, stop=lambda wrapped: hasattr(wrapped, "__code__")) if callable(target) else target
+    function = _unwrapped(target)
     code = getattr(function, "__code__", None) or getattr(getattr(target, "__call__", None), "__code__", None)  # noqa: B004
     return CallableSource(
         method=str(getattr(target, "__name__", qualname)),
@@ -82,23 +98,35 @@ def callable_source(call: Callable[..., Any]) -> CallableSource:
     )
 
 
-def registration_source(file: str | None, line: int | None) -> str | None:
-    """Source text of the call at ``file:line``; None in a REPL, under ``exec`` or where the file is gone."""
+def _unwrapped(target: Any) -> Any:
+    """Behind decorators that use ``functools.wraps``."""
+    try:
+        return inspect.unwrap(target)
+    except ValueError:  # wrapped in a circle
+        return target
+
+
+def registration_source(file: str | None, line: int | None, span: Span | None = None) -> str | None:
+    """Source text of the call at ``file:line``; None in a REPL, under ``exec`` or where the file is gone.
+
+    Calls share lines (chains, lists, arguments that are calls), but each ends at a parenthesis of its own:
+    the end of the instruction tells which it is. Without it, the outermost call that begins on the line.
+    """
     if file is None or line is None:
         return None
     try:
         stamp = os.stat(file)
-        calls = _calls_of(file, stamp.st_mtime_ns, stamp.st_size)
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+    except (OSError, ValueError):
         return None
-    covering = [entry for entry in calls if entry[0] <= line <= entry[1]]
-    if not covering:
-        return None
-    # A frame's line is that of the call's first line, or of the argument being evaluated: the smallest
-    # call beginning there is a nested one, so prefer the outermost that begins on the line.
-    starting = [entry for entry in covering if entry[0] == line]
-    *_, text = max(starting, key=_span) if starting else min(covering, key=_span)
-    return text if len(text) <= MAX_SNIPPET_CHARS else text[:MAX_SNIPPET_CHARS] + " ..."
+    calls = _calls_of(file, stamp.st_mtime_ns, stamp.st_size)
+    for call in calls:
+        if span is not None and call.end == (span[1], span[3]):
+            return call.text
+    covering = [call for call in calls if call.first_line <= line <= call.end[0]]
+    starting = [call for call in covering if call.first_line == line]
+    if starting:
+        return max(starting, key=_Call.lines).text
+    return min(covering, key=_Call.lines).text if covering else None
 
 
 def capture_registration_source(stacklevel: int = 1) -> tuple[str | None, str | None]:
@@ -106,7 +134,7 @@ def capture_registration_source(stacklevel: int = 1) -> tuple[str | None, str | 
     found = location_of_caller(__name__, stacklevel + 1)
     if found is None:
         return None, None
-    return found.location, registration_source(found.file, found.line)
+    return found.location, registration_source(found.file, found.line, found.span)
 
 
 def forget_sources() -> None:
@@ -114,32 +142,44 @@ def forget_sources() -> None:
     _calls_of.cache_clear()
 
 
-def _span(entry: tuple[int, int, str]) -> int:
-    return entry[1] - entry[0]
+@dataclass(frozen=True)
+class _Call:
+    """One call expression of a file."""
+
+    first_line: int
+    end: tuple[int, int]
+    text: str
+
+    def lines(self) -> int:
+        return self.end[0] - self.first_line
 
 
 @functools.lru_cache(maxsize=64)
-def _calls_of(file: str, _mtime_ns: int, size: int) -> tuple[tuple[int, int, str], ...]:
-    """First line, last line and text of every call and decorated definition of a file, as it is now."""
+def _calls_of(file: str, _mtime_ns: int, size: int) -> tuple[_Call, ...]:
+    """Every call of a file, as it is now: read and parsed once, also when nothing is to be had from it."""
     if size > MAX_SOURCE_BYTES:
         return ()
-    with open(file, "rb") as handle:
-        source = handle.read()
-    text = source.decode(_encoding(file), "replace")
-    found = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and node.end_lineno is not None:
-            segment = ast.get_source_segment(text, node)
-            if segment is not None:
-                found.append((node.lineno, node.end_lineno, segment))
-    return tuple(found)
+    try:
+        with open(file, "rb") as handle:
+            raw = handle.read()
+        text = raw.decode(tokenize.detect_encoding(io.BytesIO(raw).readline)[0], "replace")
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        nodes = list(ast.walk(ast.parse(text)))
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return ()
+    lines = [line.encode() for line in text.split("\n")]  # columns count UTF-8 bytes
+    return tuple(_call(node, lines) for node in nodes if isinstance(node, ast.Call))
 
 
-def _encoding(file: str) -> str:
-    import tokenize
-
-    with open(file, "rb") as handle:
-        return tokenize.detect_encoding(handle.readline)[0]
+def _call(node: ast.Call, lines: list[bytes]) -> _Call:
+    first, last = node.lineno, node.end_lineno or node.lineno
+    parts = lines[first - 1 : last]
+    parts[-1] = parts[-1][: node.end_col_offset]
+    parts[0] = parts[0][node.col_offset :]
+    text = b"\n".join(parts).decode()
+    if len(text) > MAX_SNIPPET_CHARS:
+        text = f"{text[:MAX_SNIPPET_CHARS]} ..."
+    return _Call(first, (last, node.end_col_offset or 0), text)
 
 
 def _belongs_to(frame: FrameType, package: str) -> bool:
