@@ -1,20 +1,24 @@
 """``handspan demo``: a house that works without one."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from handspan.cli.options import DEFAULT_DB, Db
 from handspan.errors import HandspanError
 
 __all__ = ["demo"]
 
+DEMO_DB: Final = "handspan-demo.db"
+"""Not the application's own file, whatever ``HANDSPAN_DB`` says."""
+
 
 def demo(
-    db: Db = DEFAULT_DB,
-    once: Annotated[bool, typer.Option("--once", help="End after one day of the house.")] = False,
-    speed: Annotated[str, typer.Option(metavar="FACTOR", help="Times as fast as the house lived, or max.")] = "60",
-    live: Annotated[bool, typer.Option("--live", help="Show the runs as they happen.")] = False,
+    db: Annotated[str, typer.Option("--db", metavar="PATH", help="The database file.")] = DEMO_DB,
+    once: Annotated[bool, typer.Option("--once", help="Without the live view, as where there is no terminal.")] = False,
+    speed: Annotated[
+        str, typer.Option(metavar="FACTOR", help="Times as fast as it was recorded (409 s), or max.")
+    ] = "6",
+    live: Annotated[bool, typer.Option("--live/--plain", help="Show the house as it runs, or a few lines.")] = True,
 ) -> int:
     """Record a real house's day, to have something to look at."""
     factor = _factor(speed)
@@ -24,7 +28,7 @@ def demo(
         raise HandspanError(
             f"The demo needs {error.name}.", hint='pip install "handspan[all]" has everything it takes.'
         ) from error
-    return int(run_demo(db=db, once=once, speed=factor, live=live))
+    return int(run_demo(db=db, once=once, speed=factor, live=live and not once))
 
 
 def _factor(text: str) -> float | None:

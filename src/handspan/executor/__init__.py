@@ -18,7 +18,7 @@ import inspect
 import logging
 import threading
 from random import getrandbits
-from typing import Any, Final
+from typing import Any
 
 from opentelemetry import context as otel_context
 from opentelemetry.trace import INVALID_SPAN, Span

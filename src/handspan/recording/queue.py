@@ -134,13 +134,19 @@ class SegmentQueue:
             self._remove(segment)
 
     def abandoned(self, segment: Segment, reason: str) -> None:
-        """Its records are losses. A part of a segment stays in it: only the whole is removed."""
+        """Its records are losses. A part of the segment being committed leaves it; the rest stays."""
         with self._mutex:
             self._lost(segment.records, reason)
             if segment in self._sealed:
                 for loss in segment.losses:  # they were in it to be written, and still have to be
                     self.ledger.add(loss.kind, loss.reason, loss.count)
                 self._remove(segment)
+            elif self._committing is not None:
+                gone = {id(record) for record in segment.records}
+                whole = self._committing
+                whole.records[:] = [record for record in whole.records if id(record) not in gone]
+                self._bytes -= sum(map(_size_of, segment.records))
+                self._sealed_spans -= len(segment.records)
 
     def _seal_open(self) -> None:
         """Under the mutex. Commands in flight go into the first segment sealed while they run."""

@@ -113,7 +113,8 @@ class Parents:
         values = {key: clean_text(value) if isinstance(value, str) else value for key, value in values.items()}
         registered_at = r.registered_at or session.started_at
         return values | {
+            "source_span": None,  # a tuple is nothing SQLite can bind
             "service_id": self.service_id(session),
             "registered_at": to_epoch(to_ns(registered_at)),
-            "registration_source": registration_source(r.source_file, r.source_line),
+            "registration_source": registration_source(r.source_file, r.source_line, r.source_span),
         }
