@@ -56,6 +56,8 @@ def run_from_command_line() -> None:
         raise SystemExit(str(error)) from None
     try:
         if command_name() in ("upgrade", "downgrade", "stamp"):
+            if schema.other_sessions_live(conn, path):
+                raise SystemExit(f"Another process is recording into {path}: try again once it has stopped.")
             schema.backup(conn, f"{path}.backup")
             with schema.upgrade_transaction(conn, schema.migrations_dir()):
                 run(conn)

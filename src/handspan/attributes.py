@@ -71,6 +71,9 @@ JOB_TRIGGER_VALUE: Final = "handspan.job.trigger.value"
 JOB_SCHEDULED_TIME: Final = "handspan.job.scheduled_time"
 """ISO 8601 moment this run was due; absent where the caller gave none."""
 
+LINK_ROLE: Final = "handspan.link"
+"""On a command span's link to the span that published its event: ``publisher``."""
+
 # --- exception events (semantic conventions "exceptions") ----------------------------------------
 
 EXCEPTION_EVENT: Final = "exception"

@@ -106,6 +106,7 @@ class Listener(Handle):
 
     @property
     def topic(self) -> str:
+        """What it listens to."""
         return self.registration.topic
 
 

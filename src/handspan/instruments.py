@@ -170,12 +170,18 @@ class HealthInstruments:
         self._commits.record(seconds)
 
 
+class _Global:
+    """Stands for the global provider, be it the API's proxy or, later, the SDK's: one set of instruments."""
+
+
+_GLOBAL: Final = _Global()
 _health_by_provider: WeakKeyDictionary[Any, HealthInstruments] = WeakKeyDictionary()
 
 
 def health_instruments(provider: Any, meter: Meter) -> HealthInstruments:
     """The one set of health instruments of a meter provider (the global one where none is given)."""
-    provider = provider or get_meter_provider()
+    if provider is None or provider is get_meter_provider():
+        provider = _GLOBAL
     try:
         if provider not in _health_by_provider:
             _health_by_provider[provider] = HealthInstruments(meter)

@@ -40,10 +40,12 @@ class ExecutionResult(msgspec.Struct, frozen=True):
 
     @property
     def ok(self) -> bool:
+        """It succeeded."""
         return self.status == SUCCESS
 
     @property
     def duration_ms(self) -> float:
+        """Monotonic milliseconds, as in the views."""
         return self.duration_ns / 1e6
 
     @property

@@ -59,7 +59,7 @@ class Settings:
     """Days a run is kept. Checked hourly."""
 
     db_max_size_mb: Megabytes = 500
-    """Size the file is held under, in live pages. Checked at start, daily, and as it grows."""
+    """Size the file is held under, in live pages. Checked at start, hourly, and as it grows."""
 
     busy_timeout: Seconds = 5.0
     """Seconds SQLite waits for another process's lock before the writer backs off and retries."""

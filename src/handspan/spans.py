@@ -18,7 +18,16 @@ from handspan.clock import instant_from_ns
 from handspan.commands import Handle
 from handspan.records import ERROR, Run
 
-__all__ = ["RUN_KEY", "ApiTracer", "CommandTracer", "activate", "run_of"]
+__all__ = [
+    "RUN_KEY",
+    "ApiTracer",
+    "CommandTracer",
+    "activate",
+    "exception_attributes",
+    "outcome_attributes",
+    "run_of",
+    "start_attributes",
+]
 
 RUN_KEY: Final = otel_context.create_key("handspan-run")
 
@@ -72,7 +81,8 @@ class ApiTracer:
         else:
             context = trace.set_span_in_context(trace.INVALID_SPAN, context)
             if published_by is not None:
-                links = [Link(published_by)]
+                links = [Link(published_by, {names.LINK_ROLE: "publisher"})]
+                run.link_trace_id, run.link_span_id = published_by.trace_id, published_by.span_id
         span = self._tracer.start_span(
             handle.span_name,
             context,
@@ -113,7 +123,9 @@ def start_attributes(handle: Handle, run: Run) -> Mapping[str, Any]:
 
 def exception_attributes(run: Run) -> dict[str, str]:
     """The exception event's, by the conventions' names."""
-    tail = f"{run.exception_type}: {run.error_message}" if run.exception_tail is None else run.exception_tail
+    tail = run.exception_tail
+    if tail is None:
+        tail = f"{run.exception_type}: {run.error_message}" if run.error_message else run.exception_type or ""
     return {
         names.EXCEPTION_TYPE: run.exception_type or "",
         names.EXCEPTION_MESSAGE: run.error_message or "",

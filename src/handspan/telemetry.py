@@ -100,7 +100,7 @@ class Telemetry:
         """Open the file, waiting up to ``open_timeout`` for it."""
         if self._start():
             try:
-                self._pipeline.writer.opened.result(self.settings.open_timeout)
+                self._pipeline.writer.tried.result(self.settings.open_timeout)
             except FutureTimeoutError:
                 self._say_it_waits()
             except HandspanError:
@@ -110,7 +110,7 @@ class Telemetry:
 
     async def __aenter__(self) -> Self:
         if self._start():
-            opened = asyncio.wrap_future(self._pipeline.writer.opened)
+            opened = asyncio.wrap_future(self._pipeline.writer.tried)
             opened.add_done_callback(lambda done: done.cancelled() or done.exception())  # asked for, whoever waits
             try:
                 await asyncio.wait_for(asyncio.shield(opened), self.settings.open_timeout)

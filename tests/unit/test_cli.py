@@ -445,7 +445,7 @@ def test_path_of_a_file_that_is_not_there(run: Run) -> None:
 @pytest.mark.parametrize(
     ("args", "called"),
     [
-        pytest.param([], {"once": False, "speed": 60.0, "live": False}, id="as it is"),
+        pytest.param([], {"once": False, "speed": 6.0, "live": True}, id="as it is"),
         pytest.param(["--once", "--speed", "max"], {"once": True, "speed": None, "live": False}, id="once, at once"),
         pytest.param(["--live", "--speed", "1.5"], {"once": False, "speed": 1.5, "live": True}, id="live"),
     ],

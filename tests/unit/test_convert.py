@@ -185,7 +185,6 @@ def test_what_limits_dropped_is_counted():
     assert ended(span).extra["dropped"] == [1, 3, 2]
 
 
-# Open, fails until fixed in src: bug 14 of the report.
 def test_what_limits_dropped_inside_events_and_links_is_counted():
     """OTLP has a count for each event and each link as well."""
     provider = TracerProvider(
@@ -354,7 +353,6 @@ def differences(direct, exported):
     }
 
 
-# Open, fails until fixed in src: bug 5 of the report.
 @pytest.mark.parametrize("body", BODIES)
 async def test_a_command_read_from_its_attributes_is_what_the_side_channel_recorded(both_ways, body):
     """The stock pipeline and ours store the same run: status, times, error, traceback, what the handler added."""
@@ -362,7 +360,6 @@ async def test_a_command_read_from_its_attributes_is_what_the_side_channel_recor
     assert differences(direct, exported) == {}
 
 
-# Open, fails until fixed in src: bug 4 and 5 of the report.
 @pytest.mark.parametrize("propagation", ["link", "child"])
 async def test_what_triggered_a_command_is_the_same_both_ways(both_ways, propagation):
     """The publisher's span: as link or as parent, with its trace state."""

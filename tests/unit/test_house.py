@@ -104,7 +104,6 @@ def test_a_module_says_what_is_public(name):
         assert set(found) <= bound_names(tree)
 
 
-# Open, fails until fixed in src: bug 16 of the report.
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_modules_take_only_what_others_offer(name):
     """What one module of ours uses of another is in that one's ``__all__``: it is public, and nothing else is."""
@@ -125,7 +124,6 @@ def test_the_front_door_is_sorted_and_open():
         handspan.Telemetery  # noqa: B018 - a typing error is an AttributeError, not an ImportError
 
 
-# Open, fails until fixed in src: bug 16 of the report.
 @pytest.mark.parametrize("name", [name for name in handspan.__all__ if not name.startswith("__")])
 def test_what_is_public_explains_itself(name):
     """Each public class, and each public method it defines, has a docstring."""
@@ -221,7 +219,6 @@ def test_the_version_is_said_once():
     assert handspan.__version__ == project["version"]
 
 
-# Open, fails until fixed in src: bug 16 of the report.
 def test_imports_go_downward_only():
     """The layers of DESIGN section 2, checked by import-linter."""
     found = subprocess.run(

@@ -313,7 +313,6 @@ asyncio.run(main())
 """
 
 
-# Open, fails until fixed in src: bug 13 of the report.
 def test_a_provider_set_after_the_first_telemetry_gets_one_stream_per_metric(tmp_path):
     """The API's proxy hands over to the real provider: still one set of instruments, and the sum of both."""
     found = subprocess.run(

@@ -140,7 +140,6 @@ def test_the_end_of_what_was_running_is_never_turned_away():
     assert ids(drain(queue)) == [0, 1, 2]
 
 
-# Open, fails until fixed in src: bug 2 of the report.
 def test_one_big_failure_does_not_get_in_by_pushing_out_one_small_success():
     """The bound in bytes holds after the newcomer is in, not only before."""
     queue = queue_of(spans=1000, size=4 * RECORD_BYTES, segment=1000)
@@ -195,7 +194,6 @@ def test_a_loss_without_a_record_reaches_the_store_with_the_next_segment():
     assert drain(queue) == []
 
 
-# Open, fails until fixed in src: bug 3 of the report.
 def test_abandoning_a_part_leaves_the_segment_to_be_committed():
     """The writer gives up a record of a segment by abandoning a copy of it; the segment is still its to commit."""
     queue = queue_of()
@@ -208,7 +206,6 @@ def test_abandoning_a_part_leaves_the_segment_to_be_committed():
     assert (len(queue), queue.committed_spans, queue.ledger.total) == (0, 1, {"rejected": 1})
 
 
-# Open, fails until fixed in src: bug 3 of the report.
 def test_abandoning_all_that_is_in_a_segment_leaves_it_to_be_committed_too():
     """A copy that equals the segment is still a part: its losses and its mark are to be written."""
     queue = queue_of()
@@ -267,7 +264,6 @@ async def poison(telemetry, *, others, running):
     return flushed
 
 
-# Open, fails until fixed in src: bug 3 of the report.
 @pytest.mark.parametrize("running", [False, True], ids=["nothing-in-flight", "one-in-flight"])
 @pytest.mark.parametrize("others", [0, 1, 2, 7])
 async def test_one_unstorable_record_costs_itself_and_nothing_else(make, rows, caplog, others, running):
@@ -283,7 +279,6 @@ async def test_one_unstorable_record_costs_itself_and_nothing_else(make, rows, c
     assert "Recording waits" not in caplog.text
 
 
-# Open, fails until fixed in src: bug 3 of the report.
 async def test_the_memory_of_rejected_records_is_given_back(make):
     """A queue that rejects records does not fill up with what is no longer in it."""
     async with make(commit_interval=60) as telemetry:
@@ -294,7 +289,6 @@ async def test_the_memory_of_rejected_records_is_given_back(make):
 # --- all at once, by hypothesis ---------------------------------------------------------------------
 
 
-# Open, fails until fixed in src: bug 2 and 3 of the report.
 class QueueMachine(RuleBasedStateMachine):
     """Application and writer in any order; after each step the promises hold."""
 

@@ -214,7 +214,6 @@ async def test_a_file_of_this_version_is_left_alone(recorded, migrations):
     assert not Path(f"{recorded}.backup").exists()
 
 
-# Open, fails until fixed in src: bug 12 of the report.
 @pytest.mark.parametrize(
     ("statements", "why"),
     [
@@ -330,7 +329,6 @@ conn.close()
 """
 
 
-# Open, fails until fixed in src: bug 1 of the report.
 @pytest.mark.parametrize("attempt", range(3))
 def test_two_processes_may_make_the_same_file_at_once(tmp_path, attempt):
     """Whoever is second finds it done: both have a file, and it is one."""
@@ -395,7 +393,6 @@ async def test_alembic_rolls_a_failing_upgrade_back(recorded, migrations, tmp_pa
     assert dump(recorded) == before
 
 
-# Open, fails until fixed in src: bug 11 of the report.
 async def test_alembic_refuses_to_upgrade_while_somebody_records(recorded, migrations, tmp_path):
     """The rule of section 3 holds on the command line as well: only while no other session lives."""
     add_revision(migrations, "CREATE TABLE extra (a)")

@@ -62,7 +62,6 @@ def same(left, right):
 # --- attributes ------------------------------------------------------------------------------------
 
 
-# Open, fails until fixed in src: bug 6 of the report.
 @given(attributes.filter(lambda found: depth(found) <= 8))
 @example({"$bytes": "not base64"})
 @example({"a": {"$$int": "7"}})
@@ -91,7 +90,6 @@ def test_equal_attributes_give_equal_text(value):
     assert attributes_json(dict(reversed(value.items()))) == attributes_json(value)
 
 
-# Open, fails until fixed in src: bug 6 of the report.
 @pytest.mark.parametrize("tag", TAGS)
 @pytest.mark.parametrize("inner", ["plain", "nan", "12", "YQ==", 7, None], ids=repr)
 def test_a_users_own_key_that_looks_like_a_tag_is_the_users(tag, inner):
@@ -101,7 +99,6 @@ def test_a_users_own_key_that_looks_like_a_tag_is_the_users(tag, inner):
     assert attributes_from_json(attributes_json({"a": [{"$" + tag: inner}]})) == {"a": [{"$" + tag: inner}]}
 
 
-# Open, fails until fixed in src: bug 7 of the report.
 @pytest.mark.parametrize(
     "number",
     [
@@ -131,7 +128,6 @@ class Celsius(float):
         return f"{float(self)} °C"
 
 
-# Open, fails until fixed in src: bug 8 of the report.
 @pytest.mark.parametrize(
     ("given_value", "kept"),
     [
@@ -226,7 +222,6 @@ def test_circular_arguments_get_the_placeholder():
     assert safe_json_serialize(loop) == PLACEHOLDER
 
 
-# Open, fails until fixed in src: bug 9 of the report.
 @given(values)
 @example(math.nan)
 @example({"a": [-math.inf]})
@@ -242,7 +237,6 @@ def test_arguments_are_always_valid_json(value):
 WORDS = "{'kitchen', 'hall', 'cellar', 'attic', 'garden'}"
 
 
-# Open, fails until fixed in src: bug 9 of the report.
 @pytest.mark.parametrize(
     "expression",
     [

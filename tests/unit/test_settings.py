@@ -43,7 +43,6 @@ def test_settings_given_whole_are_taken_as_they_are(monkeypatch, tmp_path):
     telemetry.close()
 
 
-# Open, fails until fixed in src: bug 10 of the report.
 @pytest.mark.parametrize(
     ("name", "text", "value"),
     [
@@ -94,7 +93,6 @@ def test_a_path_object_is_a_path():
     assert Settings.load({}, db=pathlib.Path("a/b.db")).db == "a/b.db"
 
 
-# Open, fails until fixed in src: bug 10 of the report.
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -123,7 +121,6 @@ def test_a_value_that_makes_no_sense_is_refused_by_name(name, value):
         Settings.load({}, **{name: value})
 
 
-# Open, fails until fixed in src: bug 10 of the report.
 @pytest.mark.parametrize(
     ("name", "text"),
     [

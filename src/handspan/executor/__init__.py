@@ -26,7 +26,7 @@ from opentelemetry.trace import INVALID_SPAN, Span
 from handspan.clock import Clock, to_ns
 from handspan.commands import Command, ExecuteJob, Handle, InvokeHandler
 from handspan.errors import NotRegisteredError
-from handspan.executor.hooks import ErrorHooks, ErrorReport, _hook_task
+from handspan.executor.hooks import ErrorHooks, ErrorReport, hook_task
 from handspan.executor.threads import DaemonThreadPool, on_a_loop
 from handspan.instruments import RunInstruments
 from handspan.outcome import ExecutionResult, OutcomeLimits, fail, is_expected
@@ -176,7 +176,7 @@ class CommandExecutor:
         """Hooks are tasks. A thread without a loop is not kept waiting for them: they get a thread with one."""
         if on_a_loop():
             self._hooks.report(handle, command, error, result)
-        elif (handle.on_error or self._hooks._global) and _hook_task.get() is None:  # noqa: SLF001 - one package
+        elif (handle.on_error or self._hooks._global) and hook_task.get() is None:  # noqa: SLF001 - one package
 
             async def tell() -> None:
                 self._hooks.report(handle, command, error, result)

@@ -19,10 +19,10 @@ from handspan.commands import Command, ErrorHook, Handle, is_async_callable
 from handspan.executor.threads import DaemonThreadPool
 from handspan.outcome import ExecutionResult
 
-__all__ = ["ErrorHooks", "ErrorReport"]
+__all__ = ["ErrorHooks", "ErrorReport", "hook_task"]
 
 _log = logging.getLogger("handspan.executor")
-_hook_task: contextvars.ContextVar[object] = contextvars.ContextVar("handspan-hook-task", default=None)
+hook_task: contextvars.ContextVar[object] = contextvars.ContextVar("handspan-hook-task", default=None)
 
 WINDOW_SECONDS: Final = 60.0
 MAX_FINGERPRINTS: Final = 1_000
@@ -45,7 +45,7 @@ class ErrorReport:
 def _inside_a_hook() -> bool:
     """Only what a hook itself awaits: a task that it starts, or an event that it publishes, inherits the
     variable but is a task of its own."""
-    task = _hook_task.get()
+    task = hook_task.get()
     return task is not None and task is asyncio.current_task()
 
 
@@ -105,7 +105,7 @@ class ErrorHooks:
         return suppressed
 
     async def _call_all(self, hooks: Iterable[ErrorHook], report: ErrorReport) -> None:
-        _hook_task.set(asyncio.current_task())
+        hook_task.set(asyncio.current_task())
         for hook in hooks:
             try:
                 async with asyncio.timeout(self._timeout):

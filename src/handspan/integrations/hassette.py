@@ -145,12 +145,12 @@ class Instrumentation:
             if not self._undo or (cmd.source_tier == "framework" and not self._framework):
                 return None
             if hasattr(cmd, "listener"):
-                listener = self._handles.listener(cmd.listener, _invoke)
+                listener = self._handles.listener(cmd.listener, _Call.call)
                 event, published_by, published_at = self._published.get(id(cmd.event), (None, None, None))
                 if event is not cmd.event:  # never published (Hassette made it up), or so long ago that it is forgotten
                     published_by = published_at = None
                 return InvokeHandler(listener, call, published_by, published_at)
-            job = self._handles.job(cmd.job, _invoke)
+            job = self._handles.job(cmd.job, _Call.call)
             due = _due.get()
             fire_at = due[1] if due is not None and due[0] is cmd.job else None
             return ExecuteJob(job, None if fire_at is None else fire_at.to_instant(), (call,), {})
@@ -184,7 +184,7 @@ class _Call:
         return self._result
 
     async def call(self) -> None:
-        """What our executor calls: raises what the handler raised, for our executor to see."""
+        """What every listener and job of ours calls: raises what the handler raised, for our executor to see."""
         self._started = True
         try:
             self._result = result = await self._run()
@@ -195,11 +195,6 @@ class _Call:
         error = _error_of(result, self.cmd)
         if error is not None:
             raise error
-
-
-async def _invoke(call: _Call) -> None:
-    """What every listener and job of ours calls: it must hold none of Hassette's objects, which come and go."""
-    await call.call()
 
 
 def _error_of(result: Any, cmd: Any) -> BaseException | None:

@@ -292,4 +292,5 @@ class LightTracer:
     def publisher_link(self, run: Run) -> tuple[Link, ...]:
         if not run.link_trace_id:
             return ()
-        return (Link(SpanContext(run.link_trace_id, run.link_span_id, False, _FLAGS[self._flags])),)
+        publisher = SpanContext(run.link_trace_id, run.link_span_id, False, _FLAGS[self._flags])
+        return (Link(publisher, {names.LINK_ROLE: "publisher"}),)

@@ -137,20 +137,20 @@ def _from_command_attributes(
     failed = span.status.status_code is StatusCode.ERROR
     outcome = attributes.get(names.OUTCOME)
     status = outcome if outcome in (SUCCESS, ERROR, CANCELLED) else ERROR if failed else SUCCESS
-    exception = next((event.attributes or {} for event in span.events if event.name == names.EXCEPTION_EVENT), {})
     error_type = attributes.get(names.ERROR_TYPE) if status == ERROR else None
+    own = next((event for event in reversed(span.events) if _is_exception(event, error_type)), None)
+    exception = (own.attributes if own is not None else None) or {}
     message = exception.get(names.EXCEPTION_MESSAGE, span.status.description)
-    link = span.links[0].context if span.links else None
+    publisher = next((link for link in span.links if (link.attributes or {}).get(names.LINK_ROLE)), None)
+    link = publisher.context if publisher is not None else None
     duration_ms = attributes.get(names.DURATION_MS)
     extra = dict(record.extra or {})
     if error_type is not None and "." in str(error_type):
         extra["exception_type"] = error_type
     extra.pop("scope", None)
     extra.pop("status_description", None)
-    if error_type is not None:
-        extra.pop("events", None) if len(span.events) == 1 else None
-    if link is not None:
-        extra["links"] = extra.get("links", [])[1:]
+    extra["events"] = [_event(event) for event in span.events if event is not own]
+    extra["links"] = [_link(each) for each in span.links if each is not publisher]
     stack, tail = _split_stacktrace(exception.get(names.EXCEPTION_STACKTRACE), error_type, message)
     if tail is not None:
         extra["exception_tail"] = tail
@@ -176,11 +176,10 @@ def _split_stacktrace(stacktrace: object, error_type: object, message: object) -
     if not isinstance(stacktrace, str) or error_type is None:
         return None, None
     head, _, tail = stacktrace.rstrip("\n").rpartition("\n")
-    usual = f"{error_type}: {message}"
+    usual = f"{error_type}: {message}" if message else str(error_type)
     if stacktrace.rstrip("\n").endswith("\n" + usual):
         head, tail = stacktrace.rstrip("\n")[: -len(usual)].rstrip("\n"), usual
-    short = f"{str(error_type).rpartition('.')[2]}: {message}"
-    return f"{head}\n" if head else None, None if tail == short else tail
+    return f"{head}\n" if head else None, None if tail == usual else tail
 
 
 def _run_extra(run: Run) -> dict[str, Any] | None:
@@ -222,22 +221,32 @@ def _extra(span: ReadableSpan, context: SpanContext) -> dict[str, Any]:
 
 
 def _event(event: Event) -> list[Any]:
-    return [event.name, event.timestamp, dict(event.attributes or {})]
+    dropped = [event.dropped_attributes] if event.dropped_attributes else []
+    return [event.name, event.timestamp, dict(event.attributes or {}), *dropped]
 
 
 def _link(link: Link) -> list[Any]:
     context = link.context
     state = context.trace_state.to_header() if context.trace_state else None
     ids = [f"{context.trace_id:032x}", f"{context.span_id:016x}"]
-    return [*ids, dict(link.attributes or {}), state, int(context.trace_flags)]
+    dropped = [link.dropped_attributes] if link.dropped_attributes else []
+    return [*ids, dict(link.attributes or {}), state, int(context.trace_flags), *dropped]
 
 
 def _is_own_exception(run: Run, event: Event) -> bool:
     """The event the executor added: its texts are columns already."""
     if run.status != ERROR or event.name != names.EXCEPTION_EVENT:
         return False
+    return _is_exception(event, run.exception_type)
+
+
+def _is_exception(event: Event, exception_type: object) -> bool:
     found = event.attributes or {}
-    return found.get(names.EXCEPTION_TYPE) == run.exception_type and names.EXCEPTION_STACKTRACE in found
+    return (
+        event.name == names.EXCEPTION_EVENT
+        and found.get(names.EXCEPTION_TYPE) == exception_type
+        and names.EXCEPTION_STACKTRACE in found
+    )
 
 
 def _parse_instant(text: object) -> int | None:

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Iterable
 from typing import Final, Literal
 
 from handspan.records import ListenerRegistration, Loss, Registration
@@ -37,6 +38,11 @@ class Ledger:
         """What is not yet in a segment; it is the segment's from now on."""
         counts, self._counts = self._counts, Counter()
         return [Loss(hour, STORE, kind, reason, count) for (hour, kind, reason), count in counts.items()]
+
+    def put_back(self, losses: Iterable[Loss]) -> None:
+        """Of a segment that was given up: counted before, and still to be written."""
+        for loss in losses:
+            self._counts[loss.hour_ns, loss.kind, loss.reason] += loss.count
 
     def __bool__(self) -> bool:
         return bool(self._counts)

@@ -74,12 +74,14 @@ class SegmentQueue:
                 record = replace(record, was_running=True)  # sealed as running while it was made into a record
             open_ = self._open
             self._bytes += size
-            if len(open_) + self._sealed_spans >= self._max_spans or self._bytes > self._max_bytes:
-                if not self._make_room() and not record.was_running:  # its end must take it out of ``running``
-                    self._bytes -= size
-                    self._lost([record], QUEUE_FULL)
-                    return
-                open_ = self._open
+            while len(open_) + self._sealed_spans >= self._max_spans or self._bytes > self._max_bytes:
+                if self._make_room():
+                    continue  # one big newcomer may take several segments' successes
+                if record.was_running:  # its end must take it out of ``running``
+                    break
+                self._bytes -= size
+                self._lost([record], QUEUE_FULL)
+                return
             open_.append(record)
             waiting = len(open_)
             if waiting >= self._segment_max:
@@ -98,7 +100,7 @@ class SegmentQueue:
     def _make_room(self) -> bool:
         for segment in self._sealed:
             if segment is not self._committing and self._shed(segment.records):
-                self._sealed_spans = sum(len(each.records) for each in self._sealed)
+                self._count_sealed()
                 return True
         return self._shed(self._open)
 
@@ -138,15 +140,13 @@ class SegmentQueue:
         with self._mutex:
             self._lost(segment.records, reason)
             if segment in self._sealed:
-                for loss in segment.losses:  # they were in it to be written, and still have to be
-                    self.ledger.add(loss.kind, loss.reason, loss.count)
+                self.ledger.put_back(segment.losses)  # they were in it to be written, and still have to be
                 self._remove(segment)
             elif self._committing is not None:
-                gone = {id(record) for record in segment.records}
-                whole = self._committing
-                whole.records[:] = [record for record in whole.records if id(record) not in gone]
-                self._bytes -= sum(map(_size_of, segment.records))
-                self._sealed_spans -= len(segment.records)
+                gone = {id(record): _size_of(record) for record in segment.records}
+                self._committing.records[:] = [each for each in self._committing.records if id(each) not in gone]
+                self._bytes -= sum(gone.values())
+                self._count_sealed()
 
     def _seal_open(self) -> None:
         """Under the mutex. Commands in flight go into the first segment sealed while they run."""
@@ -170,9 +170,12 @@ class SegmentQueue:
 
     def _remove(self, segment: Segment) -> None:
         self._sealed.remove(segment)
-        self._sealed_spans = sum(len(each.records) for each in self._sealed)
+        self._count_sealed()
         self._bytes -= sum(map(_size_of, segment.records))
         self._committing = None
+
+    def _count_sealed(self) -> None:
+        self._sealed_spans = sum(len(each.records) for each in self._sealed)
 
 
 def _size_of(record: SpanRecord) -> int:

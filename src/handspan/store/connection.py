@@ -25,6 +25,7 @@ __all__ = [
     "APPLICATION_ID",
     "FileState",
     "connect",
+    "explain",
     "explained",
     "file_state",
     "is_busy",
@@ -67,8 +68,12 @@ def prepare_writer(conn: sqlite3.Connection) -> None:
 
 def file_state(conn: sqlite3.Connection, path: str) -> FileState:
     """Whether the file is new or ours. Raises :class:`ForeignDatabaseError` for anybody else's."""
-    (application_id,) = conn.execute("PRAGMA application_id").fetchone()
-    (objects,) = conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    conn.execute("BEGIN")  # both answers of one moment: another process may be making the file right now
+    try:
+        (objects,) = conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        (application_id,) = conn.execute("PRAGMA application_id").fetchone()
+    finally:
+        conn.execute("ROLLBACK")
     if application_id == APPLICATION_ID and objects:
         return "handspan"
     if application_id == 0 and not objects:

@@ -10,7 +10,7 @@ import fcntl
 import os
 from pathlib import Path
 
-__all__ = ["SessionLock", "is_alive", "sidecar_dir"]
+__all__ = ["SessionLock", "is_alive", "remove_stale", "sidecar_dir"]
 
 
 def sidecar_dir(path: str) -> Path:

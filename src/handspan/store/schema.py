@@ -25,6 +25,7 @@ __all__ = [
     "create",
     "head_revision",
     "migrations_dir",
+    "other_sessions_live",
     "refuse_newer",
     "revision",
     "schema_sql",
@@ -107,7 +108,7 @@ def upgrade(conn: sqlite3.Connection, path: str, directory: Path) -> bool:
     current, known = revision(conn), known_revisions(directory)
     if current == known[-1]:
         return False
-    if _other_sessions_live(conn, path):
+    if other_sessions_live(conn, path):
         raise DatabaseBusyError(
             f"{path} needs an upgrade ({current} to {known[-1]}), and another process is recording into it.",
             hint="It will be upgraded once that process has stopped.",
@@ -163,6 +164,8 @@ def drop_views(conn: sqlite3.Connection) -> None:
 def create_views(conn: sqlite3.Connection, directory: Path) -> None:
     for statement in _VIEW.findall(schema_sql(directory)):
         conn.execute(statement)
+    for (name,) in conn.execute("SELECT name FROM sqlite_schema WHERE type = 'view'").fetchall():
+        conn.execute(f'SELECT 1 FROM "{name}" LIMIT 0')  # making a view does not look at what it is of
 
 
 def backup(conn: sqlite3.Connection, target: str, pages: int = 2000) -> None:
@@ -185,7 +188,7 @@ def backup(conn: sqlite3.Connection, target: str, pages: int = 2000) -> None:
         raise UnwritableDatabaseError(f"{target} cannot be written: {error.strerror}.") from error
 
 
-def _other_sessions_live(conn: sqlite3.Connection, path: str) -> bool:
+def other_sessions_live(conn: sqlite3.Connection, path: str) -> bool:
     from handspan.store.liveness import is_alive  # only upgrades need it here
 
     rows: list[Any] = conn.execute("SELECT instance_id FROM sessions WHERE stopped_at IS NULL").fetchall()

@@ -23,24 +23,22 @@ from typing import Final
 from handspan.clock import Clock, to_epoch
 from handspan.errors import DatabaseError, ForeignDatabaseError, NotADatabaseError
 from handspan.records import Registration, Segment, SegmentSource, Session
-from handspan.source import forget_sources, registration_source
-from handspan.store.commit import transaction
+from handspan.source import forget_sources
 from handspan.store.connection import explain, explained, is_busy
+from handspan.store.controls import Controls
 from handspan.store.episodes import Episode
-from handspan.store.isolation import can_pass, commit_what_can_be
+from handspan.store.isolation import commit_what_can_be
 from handspan.store.liveness import SessionLock
 from handspan.store.opening import open_for_writing
 from handspan.store.options import WriterOptions
 from handspan.store.parents import Parents
 from handspan.store.retention import Retention, live_bytes
 from handspan.store.sessions import SessionLife
-from handspan.store.statements import statements
 from handspan.store.upkeep import Upkeep
 
 __all__ = ["Writer", "WriterOptions", "WriterStats"]
 
 _log = logging.getLogger("handspan.store")
-_SQL: Final = statements("sql/commit.sql")
 
 FORK_WAIT: Final = 2.0  # seconds a fork may wait for a transaction to end
 PERMANENT: Final = (ForeignDatabaseError, NotADatabaseError)  # only the program's author can cure these
@@ -73,13 +71,14 @@ class Writer:
         self.stats, self.episode = WriterStats(), Episode(self._now)
         self.opened: Future[None] = Future()
         """Done when the file is open and the session begun; raises what only the author can cure."""
+        self.tried: Future[None] = Future()
+        """Done after the first attempt, also one that failed and will be repeated: nobody need wait longer."""
         self._threadless = False
         self._io = threading.Lock()  # held while this thread is inside SQLite: a fork waits for it
         self._work, self._urgent = threading.Event(), threading.Event()
         self._closing = threading.Event()
         self._close_deadline = 0.0
-        self._controls: deque[Callable[[], None]] = deque()
-        self._sources: deque[tuple[str | None, int | None]] = deque()
+        self._controls = Controls(session)
         self._flushes: deque[Future[bool]] = deque()
         self._conn: sqlite3.Connection | None = None
         self._parents: Parents | None = None
@@ -106,23 +105,16 @@ class Writer:
         self._work.set()
 
     def register(self, number: int, registration: Registration) -> None:
-        def write() -> None:
-            self._known_parents().register(self._session, number, registration)
-
-        self._sources.append((registration.source_file, registration.source_line))
-        self._control(write)
+        self._controls.register(number, registration)
         self.hurry()
 
     def retire(self, number: int, registration: Registration) -> None:
-        self._control(lambda: self._known_parents().retire(self._session, number, registration, self._now()))
+        self._controls.retire(number, registration)
         self.hurry()
 
     def set_next_run(self, number: int, registration: Registration, next_run: float | None) -> None:
-        def write() -> None:
-            row_id = self._known_parents().registration_id(self._session, number, registration)
-            self._open_connection().execute(_SQL["set_next_run"], {"next_run_ts": next_run, "id": row_id})
-
-        self._control(write)
+        self._controls.set_next_run(number, registration, next_run)
+        self.work()
 
     def flush(self, timeout: float) -> bool:
         """True once everything handed over before the call is committed."""
@@ -213,34 +205,7 @@ class Writer:
         self._periodic()
 
     def _write_controls(self) -> None:
-        """Registrations and their like: all that wait in one transaction, in order."""
-        while self._sources:  # parsed before the write lock is taken: a large file takes a second
-            registration_source(*self._sources.popleft())
-        batch = list(self._controls)
-        if not batch:
-            return
-        try:
-            self._in_transaction(batch)
-        except Exception as error:
-            if can_pass(error):
-                raise
-            for write in batch:
-                self._write_control_alone(write)
-        for _ in batch:
-            self._controls.popleft()
-
-    def _write_control_alone(self, write: Callable[[], None]) -> None:
-        try:
-            self._in_transaction([write])
-        except Exception as error:
-            if can_pass(error):
-                raise
-            _log.error("A registration could not be stored: %s: %s", type(error).__name__, error)
-
-    def _in_transaction(self, writes: list[Callable[[], None]]) -> None:
-        with transaction(self._open_connection(), self._known_parents()):
-            for write in writes:
-                write()
+        self._controls.write(self._open_connection(), self._known_parents(), self._now())
 
     def _write_segments(self) -> None:
         """What is there now; what comes meanwhile waits its interval, or the turn would never end."""
@@ -258,6 +223,7 @@ class Writer:
         self.stats.spans_committed += len(segment.records)
         self.stats.last_commit_seconds = took
         self._upkeep.committed(len(segment.records))
+        self.stats.live_bytes = live_bytes(self._open_connection())
         self._source.committed(segment)
         self._on_commit(took)
 
@@ -315,7 +281,16 @@ class Writer:
             self._upkeep.begin()
             self.stats.live_bytes = live_bytes(conn)
             self.opened.set_result(None)
+        self._answer_tried(None)
         return True
+
+    def _answer_tried(self, error: DatabaseError | None) -> None:
+        if self.tried.done():
+            return
+        if error is None:
+            self.tried.set_result(None)
+        else:
+            self.tried.set_exception(error)
 
     def _give_up(self, error: DatabaseError) -> None:
         """The path is wrong for good: say so, count what comes as lost, do not try again."""
@@ -324,10 +299,12 @@ class Writer:
             _log.error("Recording ends, the application goes on: %s", error)
         else:
             self.opened.set_exception(error)
+        self._answer_tried(error)
         self._closing.wait()
 
     def _failed(self, error: BaseException) -> None:
         self.episode.failed(explain(error, self._options.db) if isinstance(error, sqlite3.Error) else error)
+        self._answer_tried(None)
         if not is_busy(error):
             self._drop_connection()  # after an I/O error a fresh one sees what is really there
 
@@ -375,10 +352,6 @@ class Writer:
         return self._ensure_open()
 
     # --- small things -------------------------------------------------------------------------------
-
-    def _control(self, write: Callable[[], None]) -> None:
-        self._controls.append(write)
-        self.work()
 
     def _answer_flushes(self, count: int, answer: bool) -> None:
         for _ in range(count):
