@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PYTHONS ?= python3.11 python3.12 python3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit bench matrix lowest lock clean
+.PHONY: help demo test check unit bench matrix lowest picture lock clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -49,6 +49,9 @@ lowest: ## the tests with the oldest dependencies pyproject.toml admits
 	  opentelemetry-distro==0.51b0
 	.venv-lowest/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	.venv-lowest/bin/python -m pytest -q tests/flow tests/faults
+
+picture: $(VENV)/ready ## take the picture of the README anew
+	$(BIN)/python docs/picture.py docs/demo.svg
 
 lock: $(VENV)/ready ## write requirements.lock anew
 	$(BIN)/uv pip compile pyproject.toml --extra all --group dev --universal --python-version 3.11 \

@@ -120,7 +120,7 @@ def test_runs_table(house: str, run: Run) -> None:
     assert (code, err) == (0, "")
     assert out.splitlines()[0].split() == ["started", "run", "of", "status", "took", "error", "trace"]
     assert [line.split()[-1] for line in out.splitlines()[1:4]] == [
-        trace[:8]
+        trace[:12]
         for (trace,) in raw(house, "SELECT trace_id FROM v_executions ORDER BY execution_start_ts DESC LIMIT 3")
     ]
 

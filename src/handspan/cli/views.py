@@ -206,7 +206,7 @@ def runs(found: RunsView, at: Instant, limit: int) -> Iterator[Part]:
         error = ": ".join(one_line(part) for part in (run.error_type, run.error_message) if part)
         table.add(ago(run.started_at, at), Text(MARKS[run.kind], style=PALE), _title(run, several),
                   Text(run.status, style=STYLE_OF[run.status]), took(run.duration_ms), error,
-                  Text(run.trace_id[:8], style=PALE))  # fmt: skip
+                  Text(run.trace_id[:12], style=PALE))  # fmt: skip
     yield table
     if found.page.after is not None:
         yield Text(f"These are the newest {count(limit)}: --limit shows more, the filters fewer.", style=PALE)
