@@ -59,3 +59,15 @@ lock: $(VENV)/ready ## write requirements.lock anew
 
 clean: ## remove what make made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+
+# Hassette runs on CPython 3.13 only, so its integration is tested from a virtual environment of its own.
+PYTHON313 ?= python3.13
+.PHONY: hassette
+
+.venv-hassette/ready: pyproject.toml
+	$(PYTHON313) -m venv .venv-hassette
+	.venv-hassette/bin/python -m pip install --quiet --disable-pip-version-check hassette==0.60.0 --editable .
+	touch $@
+
+hassette: $(VENV)/ready .venv-hassette/ready ## the Hassette integration's tests, on PYTHON313 (default python3.13)
+	$(BIN)/python -m pytest tests/flow/test_integration_hassette.py

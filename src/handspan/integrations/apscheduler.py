@@ -133,9 +133,11 @@ class Instrumentation:
         job = self._scheduler.get_job(event.job_id, event.jobstore)
         if job is not None:
             alias = self._alias(job, event.jobstore)
-            self._tell_next_run(self._follow(job, alias))
+            followed = self._follow(job, alias)
+            self._tell_next_run(followed)
             if self._scheduler.get_job(event.job_id, event.jobstore) is None:  # meanwhile, on another thread, it ran
                 self._forget(lambda key: key == (alias, event.job_id))
+                self._host.set_next_run(followed.handle, None)
 
     def _follow_all(self, jobstore: str | None) -> None:
         for job in self._scheduler.get_jobs(jobstore):
@@ -187,6 +189,7 @@ class Instrumentation:
         with self._mutex:
             gone = [self._jobs.pop(key) for key in list(self._jobs) if is_gone(key)]
         for followed in gone:
+            self._host.set_next_run(followed.handle, None)
             followed.handle.cancel()
 
     def _tell_next_run(self, followed: _Followed) -> None:
