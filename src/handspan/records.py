@@ -17,8 +17,6 @@ __all__ = [
     "CANCELLED",
     "ERROR",
     "SUCCESS",
-    "HandlerInvocationRecord",
-    "JobExecutionRecord",
     "ListenerRegistration",
     "Loss",
     "Recorder",
@@ -285,47 +283,3 @@ class SegmentSource(Protocol):
     def abandoned(self, segment: Segment, reason: str) -> None:
         """Given up: its records become losses."""
         ...
-
-
-# --- what the readers get back ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class HandlerInvocationRecord:
-    """A row of ``handler_invocations``."""
-
-    id: int
-    listener_id: int
-    execution_start_ts: Instant
-    duration_ms: float
-    status: Status
-    trace_id: str
-    span_id: str
-    session_id: int
-    app_key: str
-    name: str
-    topic: str
-    queue_ms: float | None = None
-    error_type: str | None = None
-    error_message: str | None = None
-    error_traceback: str | None = None
-
-
-@dataclass(frozen=True)
-class JobExecutionRecord:
-    """A row of ``job_executions``."""
-
-    id: int
-    job_id: int
-    execution_start_ts: Instant
-    duration_ms: float
-    status: Status
-    trace_id: str
-    span_id: str
-    session_id: int
-    app_key: str
-    job_name: str
-    scheduled_ts: Instant | None = None
-    error_type: str | None = None
-    error_message: str | None = None
-    error_traceback: str | None = None

@@ -12,13 +12,14 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
-
-import aiosqlite
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from handspan.errors import DatabaseError, QueryTimeoutError
 from handspan.store.connection import explained
 from handspan.store.reading import Fingerprint, Opened, fingerprint, open_quietly, open_reader
+
+if TYPE_CHECKING:
+    import aiosqlite
 
 __all__ = ["DEFAULT_DEADLINE", "DatabaseService", "Opening", "Params"]
 
@@ -168,6 +169,8 @@ class _Connection:
 
         # A connector that raises, or a cancelled connect, leaves aiosqlite's thread talking to a loop that may be
         # gone by then (0.22: a traceback on stderr). So this one never raises, and always arrives.
+        import aiosqlite  # 10 ms that an application which never reads need not pay
+
         aio = aiosqlite.Connection(connect, FETCH_CHUNK)
         _make_daemon(aio)
         arriving = asyncio.create_task(_arrived(aio))
@@ -274,11 +277,11 @@ def _opened(path: str, *, locks: bool, any_schema: bool) -> Opened:
     return open_quietly(path, any_schema=any_schema)
 
 
-async def _arrived(conn: aiosqlite.Connection) -> aiosqlite.Connection:
+async def _arrived(conn: "aiosqlite.Connection") -> "aiosqlite.Connection":
     return await conn
 
 
-def _make_daemon(conn: aiosqlite.Connection) -> None:
+def _make_daemon(conn: "aiosqlite.Connection") -> None:
     """The interpreter waits for every other thread: one forgotten connection would keep it from exiting.
 
     aiosqlite has no setting for it. Its thread is ``_thread`` since 0.22; before, the connection was one.

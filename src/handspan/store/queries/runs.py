@@ -8,7 +8,8 @@ from typing import Any, Final, Literal
 from whenever import Instant
 
 from handspan.clock import to_epoch, to_ns
-from handspan.records import HandlerInvocationRecord, JobExecutionRecord, Status
+from handspan.records import Status
+from handspan.store.queries.records import HandlerInvocationRecord, JobExecutionRecord
 from handspan.store.queries.shapes import ALL_TIME, Window, instant
 from handspan.store.service import DatabaseService
 from handspan.store.statements import statements
