@@ -62,6 +62,8 @@ class Lifecycle:
     def _install(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
+        if os.getpid() == 1:  # the kernel ignores a default action for a container's first process: it would live on
+            return
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             self._handler = self._on_sigterm
             signal.signal(signal.SIGTERM, self._handler)
@@ -78,7 +80,10 @@ class Lifecycle:
             finally:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        threading.Thread(target=close_and_die, name="handspan-sigterm", daemon=True).start()
+        try:
+            threading.Thread(target=close_and_die, name="handspan-sigterm", daemon=True).start()
+        except RuntimeError:  # CPython 3.12, on its way out: our atexit hook has the rest
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _at_exit(self) -> None:
         self._close_at_once()

@@ -4,6 +4,7 @@ A number stands for a registration in every record of its session; the same natu
 when it is registered again, so that an application that comes and goes does not grow.
 """
 
+import inspect
 import threading
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -165,6 +166,10 @@ class Registry:
 def _checked(call: Callable[..., object], timeout: float | None) -> Any:
     if not callable(call):
         raise RegistrationError(f"{call!r} is not callable.", hint="Give the function itself, not its result.")
+    if inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call):
+        raise RegistrationError(
+            f"{call!r} is a generator function: calling it runs nothing.", hint="Return, not yield."
+        )
     if timeout is not None and not timeout > 0:
         raise RegistrationError(f"A timeout of {timeout!r} s makes no sense.", hint="Give seconds above 0, or None.")
     return callable_source(call)

@@ -71,7 +71,8 @@ class Settings:
     """Seconds opening may wait for the database before the application goes on without waiting."""
 
     shutdown_timeout: Seconds = 5.0
-    """Seconds ``close()`` (and SIGTERM) waits for running commands, error hooks and the last commit."""
+    """Seconds ``close()`` waits for running commands and error hooks, and then for the last commit. SIGTERM and the
+    interpreter's exit wait for the commit only: what still runs is recorded as ``ProcessInterrupted`` at once."""
 
     sync_workers: Count = 8
     """Threads for handlers and jobs that are plain functions."""

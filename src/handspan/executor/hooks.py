@@ -110,7 +110,9 @@ class ErrorHooks:
             try:
                 async with asyncio.timeout(self._timeout):
                     await self._call(hook, report)
-            except Exception as error:  # noqa: BLE001 - the user's hook: counted, said, never propagated
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:  # noqa: BLE001 - a hook's SystemExit must not end the application
                 self.failed += 1
                 what = f"took longer than {self._timeout:g} s" if issubclass(type(error), TimeoutError) else "failed"
                 _log.error(

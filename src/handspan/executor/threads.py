@@ -35,9 +35,9 @@ class DaemonThreadPool:
         if self._pid != os.getpid():
             self._begin()  # a forked child has none of the parent's threads
         future = asyncio.get_running_loop().create_future()
-        self._calls.put((future, contextvars.copy_context(), call))
         if not self._idle.acquire(blocking=False):
             self._start_thread()
+        self._calls.put((future, contextvars.copy_context(), call))
         return future
 
     def close(self) -> None:
@@ -48,12 +48,19 @@ class DaemonThreadPool:
             self._threads = 0
 
     def _start_thread(self) -> None:
+        """One more, up to the bound. Raises RuntimeError where none can be had and there is none: a call put
+        into the queue then would wait for ever, or run long after its caller was told that it had failed."""
         with self._lock:
             if self._threads >= self._max:
                 return
+            name = f"handspan-sync-{self._threads + 1}"
+            try:
+                threading.Thread(target=self._serve, name=name, daemon=True).start()
+            except RuntimeError:
+                if not self._threads:
+                    raise
+                return
             self._threads += 1
-            name = f"handspan-sync-{self._threads}"
-        threading.Thread(target=self._serve, name=name, daemon=True).start()
 
     def _serve(self) -> None:
         while (work := self._calls.get()) is not None:
@@ -90,7 +97,11 @@ async def off_loop(call: Callable[[], Any]) -> Any:
     """Run one blocking call in a thread of its own. ``to_thread``'s are waited for at exit; this one is not."""
     pool = DaemonThreadPool(1)
     try:
-        return await pool.run(call)
+        waiting = pool.run(call)
+    except RuntimeError:  # no thread can be started any more: the interpreter is on its way out
+        return call()
+    try:
+        return await waiting
     finally:
         pool.close()
 

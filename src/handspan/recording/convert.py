@@ -26,7 +26,14 @@ from handspan.records import (
     SpanRecord,
 )
 
-__all__ = ["command_record", "foreign_record", "inferred_registration", "run_record", "running_record"]
+__all__ = [
+    "command_record",
+    "foreign_record",
+    "inferred_registration",
+    "interrupted_record",
+    "run_record",
+    "running_record",
+]
 
 USUAL_FLAGS: Final = 3  # sampled, random trace id: not worth a byte per row
 NS_PER_MS: Final = 1_000_000
@@ -80,6 +87,18 @@ def command_record(
 def running_record(run: Run) -> SpanRecord:
     """A command still in flight, for the ``running`` table."""
     return replace(run_record(run), status="running", extra=None)
+
+
+def interrupted_record(run: Run, duration_ns: int, message: str) -> SpanRecord:
+    """A command whose process ends before it does."""
+    return replace(
+        run_record(run),
+        status=ERROR,
+        duration_ns=duration_ns,
+        error_type="ProcessInterrupted",
+        error_message=message,
+        extra=None,
+    )
 
 
 def foreign_record(span: ReadableSpan, number: int) -> SpanRecord:

@@ -15,7 +15,13 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import Link
 
-from handspan.recording.convert import command_record, foreign_record, run_record, running_record
+from handspan.recording.convert import (
+    command_record,
+    foreign_record,
+    interrupted_record,
+    run_record,
+    running_record,
+)
 from handspan.recording.ledger import kind_of
 from handspan.recording.queue import SegmentQueue
 from handspan.records import Registration, Run, Session, SpanRecord
@@ -112,7 +118,7 @@ class DurableSpanProcessor(SpanProcessor):
             elif isinstance(found, Run):
                 self._take(found, lambda run: command_record(run, span.attributes, span.events, span.links))
         except Exception:  # noqa: BLE001 - as above
-            self.queue.lose("span", "failed")
+            self.queue.missed += 1
             self._ours("on_end")
 
     def take_light(self, run: Run, additions: tuple[Mapping[str, Any], Iterable[Event], Iterable[Link]] | None) -> None:
@@ -126,18 +132,23 @@ class DurableSpanProcessor(SpanProcessor):
         if run.recorded:
             return
         run.recorded = True
-        self._active.pop(id(run), None)
-        if self._awaited and not self._active:
-            self._idle.set()
-        if self._closed:
-            self.queue.lose(kind_of(run.registration), "after_shutdown")
-            return
         try:
-            record = to_record(run)
+            self._active.pop(id(run), None)
+            if self._awaited and not self._active:
+                self._idle.set()
+            if self._closed:
+                self.queue.lose(kind_of(run.registration), "after_shutdown")
+            else:
+                self.queue.append(self._record_of(run, to_record), run)
+        except Exception:  # noqa: BLE001 - a recursion's last frame has no room even for this
+            self.queue.missed += 1
+
+    def _record_of(self, run: Run, to_record: Callable[[Run], SpanRecord]) -> SpanRecord:
+        try:
+            return to_record(run)
         except Exception:  # noqa: BLE001 - whatever the span held, the run itself is plain
             self._ours("a command's span")
-            record = run_record(run)
-        self.queue.append(record, run)
+            return run_record(run)
 
     def wait_idle(self, timeout: float) -> bool:
         """Wait until no command is in flight. Not on the loop that runs them."""
@@ -146,13 +157,14 @@ class DurableSpanProcessor(SpanProcessor):
         return not self._active or self._idle.wait(timeout)
 
     def interrupt_running(self, now_mono_ns: int, message: str) -> int:
-        """At the end: what still runs is recorded as ProcessInterrupted. How many there were."""
+        """At the end: what still runs is recorded as ProcessInterrupted. How many there were.
+
+        From a copy: the run may go on, and then its caller is told what really became of it.
+        """
         left = list(self._active.values())
         for run in left:
-            run.status, run.error_type, run.exception_type = "error", "ProcessInterrupted", "ProcessInterrupted"
-            run.error_message = message
-            run.duration_ns = max(0, now_mono_ns - run.start_mono)
-            self._take(run, run_record)
+            duration_ns = max(0, now_mono_ns - run.start_mono)
+            self._take(run, lambda run, ns=duration_ns: interrupted_record(run, ns, message))  # type: ignore[misc]
         return len(left)
 
     def close(self) -> None:

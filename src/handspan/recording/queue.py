@@ -52,6 +52,8 @@ class SegmentQueue:
         self._number = 0
         self.ledger = Ledger()
         self.committed_spans = 0
+        self.missed = 0
+        """Records that could not even be counted where they were lost (a stack with no room left)."""
         self.on_work: Callable[[], None] = lambda: None
         """Called when something waits that did not before."""
         self.on_full: Callable[[], None] = lambda: None
@@ -151,6 +153,9 @@ class SegmentQueue:
     def _seal_open(self) -> None:
         """Under the mutex. Commands in flight go into the first segment sealed while they run."""
         running = [] if self._running_record is None else self._note_running()
+        if self.missed:
+            missed, self.missed = self.missed, 0
+            self.ledger.add("span", "failed", missed)
         if not (self._open or running or self.ledger):
             return
         self._number += 1
@@ -179,9 +184,9 @@ class SegmentQueue:
 
 
 def _size_of(record: SpanRecord) -> int:
-    if record.error_type is None and record.attributes is None and record.extra is None:
+    if record.error_type is None and record.attributes is None and record.extra is None and record.name is None:
         return RECORD_BYTES
-    texts = len(record.error_message or "") + len(record.error_traceback or "")
+    texts = len(record.error_message or "") + len(record.error_traceback or "") + len(record.name or "")
     return RECORD_BYTES + texts + _size_of_value(record.attributes) + _size_of_value(record.extra)
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "explain",
     "explained",
     "file_state",
+    "identity_of",
     "is_busy",
     "prepare_writer",
     "read_only_uri",
@@ -108,6 +109,15 @@ def explain(error: sqlite3.Error, path: str) -> DatabaseError:
         why = f"the directory {parent} does not exist" if not parent.is_dir() else str(error)
         return UnwritableDatabaseError(f"{path} cannot be written: {why}.")
     return DatabaseError(f"{path}: {error}.")
+
+
+def identity_of(path: str) -> tuple[int, int] | None:
+    """Device and inode: asked of the name, because opening the file and closing it would drop SQLite's locks."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def is_busy(error: BaseException) -> bool:

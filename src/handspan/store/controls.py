@@ -50,7 +50,7 @@ class Controls:
 
     def write(self, conn: sqlite3.Connection, parents: Parents, now: float) -> None:
         """Write what waits. One that can never be written is given up; what can pass is raised, and stays."""
-        while self._sources:  # parsed before the write lock is taken: a large file takes a moment
+        for _ in range(len(self._sources)):  # parsed before the write lock is taken: a large file takes a moment
             source = self._sources.popleft()
             registration_source(source.source_file, source.source_line, source.source_span)
         writes, next_runs = list(self._writes), dict(self._next_runs)

@@ -21,6 +21,10 @@ _SQL: Final = statements("sql/commit.sql")
 TRACEBACK_CACHE: Final = 512  # distinct stacks remembered; an application has dozens
 
 
+def _clean(text: str | None) -> str | None:
+    return None if text is None else clean_text(text)
+
+
 class Parents:
     """Finds or makes parents on one connection, inside the caller's transaction."""
 
@@ -52,10 +56,10 @@ class Parents:
                 "instance_id": session.instance_id,
                 "started_at": to_epoch(to_ns(session.started_at)),
                 "now": now,
-                "service_version": session.service_version,
+                "service_version": _clean(session.service_version),
                 "handspan_version": session.handspan_version,
                 "python_version": session.python_version,
-                "host": session.host,
+                "host": _clean(session.host),
                 "pid": session.pid,
                 "resource": attributes_json(session.resource) if session.resource else None,
             }

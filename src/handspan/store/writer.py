@@ -18,13 +18,14 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Final
 
 from handspan.clock import Clock, to_epoch
 from handspan.errors import DatabaseError, ForeignDatabaseError, NotADatabaseError
 from handspan.records import Registration, Segment, SegmentSource, Session
 from handspan.source import forget_sources
-from handspan.store.connection import explain, explained, is_busy
+from handspan.store.connection import explain, explained, identity_of, is_busy
 from handspan.store.controls import Controls
 from handspan.store.episodes import Episode
 from handspan.store.isolation import commit_what_can_be
@@ -73,9 +74,11 @@ class Writer:
         """Done when the file is open and the session begun; raises what only the author can cure."""
         self.tried: Future[None] = Future()
         """Done after the first attempt, also one that failed and will be repeated: nobody need wait longer."""
-        self._threadless = False
+        self._threadless = self._gave_up = self._ended = False
+        self._identity: tuple[int, int] | None = None
         self._io = threading.Lock()  # held while this thread is inside SQLite: a fork waits for it
-        self._work, self._urgent = threading.Event(), threading.Event()
+        self._wake: SimpleQueue[bool] = SimpleQueue()
+        """True: at once. In C: an Event that a signal handler's exception interrupts stays locked for ever."""
         self._closing = threading.Event()
         self._close_deadline = 0.0
         self._controls = Controls(session)
@@ -97,12 +100,11 @@ class Writer:
 
     def work(self) -> None:
         """Something waits: commit it within ``commit_interval``."""
-        self._work.set()
+        self._wake.put(False)
 
     def hurry(self) -> None:
         """Commit now: a segment is full."""
-        self._urgent.set()
-        self._work.set()
+        self._wake.put(True)
 
     def register(self, number: int, registration: Registration) -> None:
         self._controls.register(number, registration)
@@ -125,6 +127,8 @@ class Writer:
         done: Future[bool] = Future()
         self._flushes.append(done)
         self.hurry()
+        if self._ended:  # perhaps after the last answer was given
+            return self.episode.since is None
         try:
             return done.result(timeout)
         except TimeoutError:
@@ -186,15 +190,27 @@ class Writer:
         return self.episode.since is None
 
     def _wait(self) -> None:
-        if self.episode.backoff:
+        if self._gave_up:
+            self._closing.wait()
+        elif self.episode.backoff:
             self._closing.wait(self.episode.backoff)
             return
         if self._conn is None:
             return
-        if self._work.wait(max(0.0, self._upkeep.next_at - time.monotonic())) and not self._urgent.is_set():
-            self._urgent.wait(self._options.commit_interval)
-        self._work.clear()
-        self._urgent.clear()
+        urgent = self._woken(self._upkeep.next_at)
+        if urgent is False:
+            until = time.monotonic() + self._options.commit_interval
+            while self._woken(until) is False:
+                pass
+        while not self._wake.empty():
+            self._wake.get()
+
+    def _woken(self, until: float) -> bool | None:
+        """True: be quick. False: something waits. None: nothing came until then."""
+        try:
+            return self._wake.get(timeout=max(0.0, until - time.monotonic()))
+        except Empty:
+            return None
 
     def _turn(self) -> None:
         flushes = len(self._flushes)  # those that come later may mean spans that come later
@@ -259,8 +275,13 @@ class Writer:
     # --- opening and failing ------------------------------------------------------------------------
 
     def _ensure_open(self) -> bool:
-        if self._conn is not None:
+        if self._gave_up:
+            return False
+        if self._conn is not None and self._identity == identity_of(self._options.db):
             return True
+        if self._conn is not None:
+            _log.warning("%s is gone or another file: beginning anew.", self._options.db)
+            self._drop_connection()
         path = self._options.db
         try:
             conn = open_for_writing(path, busy_timeout=self._options.busy_timeout)
@@ -277,6 +298,7 @@ class Writer:
             conn.close()
             raise
         self._conn, self._parents, self._life = conn, parents, life
+        self._identity = identity_of(path)
         if not self.opened.done():
             self._upkeep.begin()
             self.stats.live_bytes = live_bytes(conn)
@@ -300,7 +322,7 @@ class Writer:
         else:
             self.opened.set_exception(error)
         self._answer_tried(error)
-        self._closing.wait()
+        self._gave_up = True
 
     def _failed(self, error: BaseException) -> None:
         self.episode.failed(explain(error, self._options.db) if isinstance(error, sqlite3.Error) else error)
@@ -339,6 +361,7 @@ class Writer:
             self._source.abandoned(segment, "shutdown")
         if lost:
             _log.error("%s finished runs were not stored: %s", lost, self.episode.last_error)
+        self._ended = True
         self._answer_flushes(len(self._flushes), self.episode.since is None)
         try:
             self._drop_connection()

@@ -1,0 +1,131 @@
+"""What an attacker found once, and must not find again."""
+
+import asyncio
+import os
+import sys
+import threading
+
+import pytest
+
+import handspan
+from handspan import InvokeHandler
+from handspan.executor.threads import DaemonThreadPool
+
+APP = "a.B"
+
+
+async def on_event(event): ...
+
+
+async def test_a_deleted_database_is_begun_anew(make, rows, db, caplog):
+    """SQLite would write into the unlinked file for ever, and everybody would say that all is well."""
+    async with make() as telemetry:
+        listener = telemetry.register_listener(on_event, topic="t", app_key=APP)
+        await telemetry.execute(InvokeHandler(listener))
+        assert await telemetry.aflush()
+        for suffix in ("", "-wal", "-shm"):
+            os.unlink(db + suffix)
+        for _ in range(3):
+            await telemetry.execute(InvokeHandler(listener))
+        assert await telemetry.aflush()
+        assert len(rows("SELECT * FROM v_handler_invocations")) == 3
+    assert "is gone or another file: beginning anew." in caplog.text
+
+
+async def test_what_ends_after_close_is_told_its_true_outcome(make, rows):
+    """The row says interrupted, because nobody waited; the caller learns what the handler returned."""
+    go, started = asyncio.Event(), asyncio.Event()
+
+    async def slow(event):
+        started.set()
+        await go.wait()
+        return "value"
+
+    telemetry = make(shutdown_timeout=0.05)
+    async with telemetry:
+        listener = telemetry.register_listener(slow, topic="t", app_key=APP)
+        task = asyncio.create_task(telemetry.execute(InvokeHandler(listener)))
+        await started.wait()
+    go.set()
+    result = await task
+    assert (result.status, result.value, result.error_type) == ("success", "value", None)
+    assert rows("SELECT error_type FROM handler_invocations") == [{"error_type": "ProcessInterrupted"}]
+
+
+@pytest.mark.parametrize("kind", ["generator", "async-generator"])
+async def test_a_generator_function_is_refused(make, kind):
+    """Calling one runs nothing: every run of it would be a success that never happened."""
+
+    def generator(event):
+        yield
+
+    async def async_generator(event):
+        yield
+
+    handler = generator if kind == "generator" else async_generator
+    async with make() as telemetry:
+        with pytest.raises(handspan.HandspanError, match="generator function"):
+            telemetry.register_listener(handler, topic="t", app_key=APP)
+
+
+async def test_when_no_thread_can_be_started_the_call_fails_and_later_ones_run(monkeypatch):
+    """A call whose caller was told that it failed never runs afterwards; the bound is not used up by failures."""
+    pool, ran = DaemonThreadPool(1), []
+    start = threading.Thread.start
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    for _ in range(3):
+        with pytest.raises(RuntimeError):
+            pool.run(lambda: ran.append("never"))
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert await pool.run(lambda: "ran") == "ran"
+    assert ran == []
+    pool.close()
+
+
+async def test_a_version_no_text_can_hold_stops_nothing(make, rows):
+    """An environment variable may hold any bytes; Python hands them over as lone surrogates."""
+    async with make(service_version="1.0\udcff") as telemetry:
+        listener = telemetry.register_listener(on_event, topic="t", app_key=APP)
+        await telemetry.execute(InvokeHandler(listener))
+    assert rows("SELECT service_version FROM sessions") == [{"service_version": "1.0\\udcff"}]
+
+
+async def test_a_flush_that_comes_with_the_close_is_answered(make):
+    """Whoever flushes while another thread closes does not wait for nobody."""
+    for _ in range(20):
+        telemetry = make().open()
+        threads = [threading.Thread(target=telemetry.close), threading.Thread(target=telemetry.flush)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+async def test_a_run_at_the_end_of_the_stack_is_counted(make, rows):
+    """Where even recording finds no room, the loss is in the ledger: rows and losses are what was started."""
+    started = 0
+
+    async def deeper(event):
+        nonlocal started
+        started += 1
+        await telemetry.execute(InvokeHandler(listener))
+
+    async with make() as telemetry:
+        listener = telemetry.register_listener(deeper, topic="t", app_key=APP)
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(400)
+        try:
+            await telemetry.execute(InvokeHandler(listener))
+        except RecursionError:
+            pass
+        finally:
+            sys.setrecursionlimit(limit)
+    stored = rows("SELECT count(*) AS n FROM handler_invocations")[0]["n"]
+    lost = sum(row["count"] for row in rows("SELECT count FROM losses"))
+    assert started > 10
+    assert stored + lost >= started
