@@ -52,7 +52,7 @@ class Handle:
         owner: object,
         timeout: float | None,
         on_error: tuple[ErrorHook, ...],
-        on_cancel: Callable[["Handle"], None],
+        on_end: Callable[["Handle", bool], None],
     ) -> None:
         self.registration = registration
         self.call = call
@@ -69,7 +69,7 @@ class Handle:
         self.timeout = timeout
         self.on_error = on_error
         self.cancelled = False
-        self._on_cancel = on_cancel
+        self._on_end = on_end
 
     @property
     def app_key(self) -> str:
@@ -77,9 +77,17 @@ class Handle:
 
     def cancel(self) -> None:
         """No more commands for it; its row says since when (``retired_at``). Twice is once."""
+        self._end(retired=True)
+
+    def release(self) -> None:
+        """The application stops: no more commands, the key is free, and the row stays as it was. What is not
+        registered again is retired when the next session has had a minute to do so."""
+        self._end(retired=False)
+
+    def _end(self, *, retired: bool) -> None:
         if not self.cancelled:
             self.cancelled = True
-            self._on_cancel(self)
+            self._on_end(self, retired)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.app_key}.{self.name}>"

@@ -148,7 +148,7 @@ class Registry:
                 owner=self._owner,
                 timeout=timeout,
                 on_error=_as_tuple(on_error),
-                on_cancel=lambda cancelled: self._cancel(key, cancelled),
+                on_end=lambda ended, retired: self._end(key, ended, retired=retired),
                 **arguments,
             )
             self._live[key] = handle
@@ -156,11 +156,12 @@ class Registry:
         self._sink().register(number, registration)
         return handle
 
-    def _cancel(self, key: Key, handle: Handle) -> None:
+    def _end(self, key: Key, handle: Handle, *, retired: bool) -> None:
         with self._mutex:
             if self._live.get(key) is handle:
                 del self._live[key]
-        self._sink().retire(handle.number, handle.registration)
+        if retired:
+            self._sink().retire(handle.number, handle.registration)
 
 
 def _checked(call: Callable[..., object], timeout: float | None) -> Any:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final, TypedDict
+from typing import Any, Final, Self, TypedDict
 
 from whenever import Instant
 
@@ -194,6 +194,7 @@ class Bus:
         for subscription in self._index.entries():
             registration = subscription.listener.registration
             if (registration.app_key, registration.instance_index) == (app_key, instance_index):
+                subscription.listener.release()  # the app stops, which retires nothing
                 subscription.cancel()
 
     def _cancel(self, subscription: Subscription) -> None:
@@ -281,6 +282,12 @@ class Bus:
         finally:
             self._closed = True
             await self._abandon()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def _drained(self) -> None:
         own = {asyncio.current_task()}

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, time, timedelta, tzinfo
 from functools import partial
-from typing import Any, Final, TypedDict, Unpack
+from typing import Any, Final, Self, TypedDict, Unpack
 
 from whenever import Instant
 
@@ -226,11 +226,18 @@ class Scheduler(Schedule):
             if left:
                 log.warning("%d jobs ignored their cancellation; the scheduler closed without them.", len(left))
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
     def cancel_app(self, app_key: str, instance_index: int) -> None:
         """Every job of one app instance."""
         for scheduled in list(self._jobs.values()):
             registration = scheduled.job.registration
             if (registration.app_key, registration.instance_index) == (app_key, instance_index):
+                scheduled.job.release()  # the app stops, which retires nothing
                 scheduled.cancel()
 
     # --- adding and removing ------------------------------------------------------------------------------
