@@ -14,7 +14,7 @@ from handspan.store.queries.failures import ErrorGroup
 from handspan.store.queries.registrations import SAMPLE, HandlerSummary, JobSummary
 from handspan.store.queries.runs import RunFilter, RunPage, RunRow
 from handspan.store.queries.sessions import SessionSummary
-from handspan.store.queries.status import Status
+from handspan.store.queries.status import WORST_GROUPS, Status
 
 __all__ = ["RunRow", "RunsView", "errors", "handlers", "jobs", "runs", "sessions", "status"]
 
@@ -69,6 +69,8 @@ def status(found: Status, at: Instant, words: str) -> Iterator[Part]:
     if found.errors:
         yield ""
         yield _error_table(found.errors, at)
+        if len(found.errors) == WORST_GROUPS:
+            yield Text("The newest kinds: `handspan errors` has them all.", style=PALE)
     yield ""
     facts = Table(word(""), text(""))
     live = [session for session in found.sessions if session.state == "live"]

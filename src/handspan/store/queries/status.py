@@ -12,7 +12,7 @@ from handspan.store.queries.shapes import Window, instant
 from handspan.store.service import DatabaseService
 from handspan.store.statements import statements
 
-__all__ = ["KindStatus", "Status", "StoreStatus", "damage", "store_status", "summary"]
+__all__ = ["WORST_GROUPS", "KindStatus", "Status", "StoreStatus", "damage", "store_status", "summary"]
 
 _SQL: Final = statements("queries/status.sql")
 
