@@ -13,7 +13,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Protocol
+from typing import Protocol
 
 __all__ = ["Lifecycle"]
 
@@ -34,7 +34,6 @@ class Lifecycle:
         self._forking: Forking | None = forking
         self._told: Forking | None = None
         self._clean = True
-        self._handler: Any = None
         atexit.register(self._at_exit)
         weak_self = weakref.ref(self)
 
@@ -53,10 +52,9 @@ class Lifecycle:
             self._install()
 
     def end(self) -> None:
+        """From any thread. The signal's handler stays: taking it off needs the main thread, and it is harmless."""
         atexit.unregister(self._at_exit)
-        on_main = threading.current_thread() is threading.main_thread()
-        if self._handler is not None and on_main and signal.getsignal(signal.SIGTERM) is self._handler:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _living.discard(self)
         self._forking = None
 
     def _install(self) -> None:
@@ -64,26 +62,12 @@ class Lifecycle:
             return
         if os.getpid() == 1:  # the kernel ignores a default action for a container's first process: it would live on
             return
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            self._handler = self._on_sigterm
-            signal.signal(signal.SIGTERM, self._handler)
+        if signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, _on_sigterm):
+            signal.signal(signal.SIGTERM, _on_sigterm)
+            _living.add(self)
 
-    def _on_sigterm(self, _number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends it at once
-        if self._forking is None:  # closed already, or closing
-            os.kill(os.getpid(), signal.SIGTERM)
-            return
-
-        def close_and_die() -> None:
-            try:
-                self._close_at_once()
-            finally:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-        try:
-            threading.Thread(target=close_and_die, name="handspan-sigterm", daemon=True).start()
-        except RuntimeError:  # CPython 3.12, on its way out: our atexit hook has the rest
-            os.kill(os.getpid(), signal.SIGTERM)
+    def close_at_once(self) -> None:
+        self._close_at_once()
 
     def _at_exit(self) -> None:
         self._close_at_once()
@@ -99,3 +83,26 @@ class Lifecycle:
     def _in_child(self) -> None:
         if self._told is not None:
             self._told.after_fork_in_child(clean=self._clean)
+
+
+_living: set[Lifecycle] = set()
+"""One handler for the process, over every open ``Telemetry``: the second must not find the first in its way."""
+
+
+def _on_sigterm(_number: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends it at once
+
+    def close_and_die() -> None:
+        try:
+            for each in list(_living):
+                each.close_at_once()
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    if not _living:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return
+    try:
+        threading.Thread(target=close_and_die, name="handspan-sigterm", daemon=True).start()
+    except RuntimeError:  # CPython 3.12, on its way out: our atexit hook has the rest
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -11,7 +11,7 @@ import io
 import os
 import sys
 import tokenize
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -118,6 +118,8 @@ def registration_source(file: str | None, line: int | None, span: Span | None = 
         stamp = os.stat(file)
     except (OSError, ValueError):
         return None
+    if span is not None and (text := _cut_out(file, stamp.st_mtime_ns, stamp.st_size, span)) is not None:
+        return text
     calls = _calls_of(file, stamp.st_mtime_ns, stamp.st_size)
     for call in calls:
         if span is not None and call.end == (span[1], span[3]):
@@ -140,6 +142,51 @@ def capture_registration_source(stacklevel: int = 1) -> tuple[str | None, str | 
 def forget_sources() -> None:
     """Registering is over for now: parsed files are megabytes nobody needs."""
     _calls_of.cache_clear()
+    _lines_of.cache_clear()
+
+
+def _cut_out(file: str, mtime_ns: int, size: int, span: Span) -> str | None:
+    """The text at the instruction's own position, where that is the whole call: nearly always, and without parsing
+    the file, which holds the GIL (50 ms for 60 kB). Not in a chain of several lines: there the position begins
+    at the method's name."""
+    lines = _lines_of(file, mtime_ns, size)
+    first, last, start, end = span
+    if not 0 < first <= last <= len(lines):
+        return None
+    before = lines[first - 1][:start].rstrip() or (lines[first - 2].rstrip() if first > 1 else b"")
+    text = _between(lines, first, last, start, end)
+    if before.endswith(b".") or not text.endswith(")"):
+        return None
+    try:
+        node = ast.parse(f"({text}\n)", mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    return _shortened(text) if isinstance(node, ast.Call) else None
+
+
+def _between(lines: Sequence[bytes], first: int, last: int, start: int, end: int) -> str:
+    parts = list(lines[first - 1 : last])
+    parts[-1] = parts[-1][:end]
+    parts[0] = parts[0][start:]
+    return b"\n".join(parts).decode()
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_SNIPPET_CHARS else f"{text[:MAX_SNIPPET_CHARS]} ..."
+
+
+@functools.lru_cache(maxsize=64)
+def _lines_of(file: str, _mtime_ns: int, size: int) -> tuple[bytes, ...]:
+    """A file's lines, in UTF-8, as columns are counted; none of one that cannot or should not be read."""
+    if size > MAX_SOURCE_BYTES:
+        return ()
+    try:
+        with open(file, "rb") as handle:
+            raw = handle.read()
+        text = raw.decode(tokenize.detect_encoding(io.BytesIO(raw).readline)[0], "replace")
+    except (OSError, SyntaxError, ValueError, LookupError):
+        return ()
+    return tuple(line.encode() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
 
 
 @dataclass(frozen=True)
@@ -155,31 +202,19 @@ class _Call:
 
 
 @functools.lru_cache(maxsize=64)
-def _calls_of(file: str, _mtime_ns: int, size: int) -> tuple[_Call, ...]:
+def _calls_of(file: str, mtime_ns: int, size: int) -> tuple[_Call, ...]:
     """Every call of a file, as it is now: read and parsed once, also when nothing is to be had from it."""
-    if size > MAX_SOURCE_BYTES:
-        return ()
+    lines = _lines_of(file, mtime_ns, size)
     try:
-        with open(file, "rb") as handle:
-            raw = handle.read()
-        text = raw.decode(tokenize.detect_encoding(io.BytesIO(raw).readline)[0], "replace")
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-        nodes = list(ast.walk(ast.parse(text)))
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        nodes = list(ast.walk(ast.parse(b"\n".join(lines).decode())))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ()
-    lines = [line.encode() for line in text.split("\n")]  # columns count UTF-8 bytes
     return tuple(_call(node, lines) for node in nodes if isinstance(node, ast.Call))
 
 
-def _call(node: ast.Call, lines: list[bytes]) -> _Call:
-    first, last = node.lineno, node.end_lineno or node.lineno
-    parts = lines[first - 1 : last]
-    parts[-1] = parts[-1][: node.end_col_offset]
-    parts[0] = parts[0][node.col_offset :]
-    text = b"\n".join(parts).decode()
-    if len(text) > MAX_SNIPPET_CHARS:
-        text = f"{text[:MAX_SNIPPET_CHARS]} ..."
-    return _Call(first, (last, node.end_col_offset or 0), text)
+def _call(node: ast.Call, lines: Sequence[bytes]) -> _Call:
+    last, end = node.end_lineno or node.lineno, node.end_col_offset or 0
+    return _Call(node.lineno, (last, end), _shortened(_between(lines, node.lineno, last, node.col_offset, end)))
 
 
 def _belongs_to(frame: FrameType, package: str) -> bool:

@@ -30,6 +30,8 @@ __all__ = ["Telemetry"]
 
 _log = logging.getLogger("handspan")
 
+WAITING = 0.8  # of a closing's time for what still runs; the rest is for the last commit
+
 
 class Telemetry:
     """Records what is executed through it into one file.
@@ -154,18 +156,18 @@ class Telemetry:
         session. True if nothing had to be given up. Twice is once. On a loop's own thread use :meth:`aclose`:
         what runs on that loop cannot finish while this waits, so this does not wait for it."""
         timeout = self.settings.shutdown_timeout if timeout is None else timeout
-        return self._close(wait=0.0 if on_a_loop() else timeout, timeout=timeout)
+        return self._close(wait=0.0 if on_a_loop() else timeout * WAITING, timeout=timeout)
 
     async def aclose(self, timeout: float | None = None) -> bool:
         """:meth:`close` while the loop goes on; error hooks may finish, too."""
         timeout = self.settings.shutdown_timeout if timeout is None else timeout
-        deadline = time.monotonic() + timeout
+        started = time.monotonic()
         if self._state == "open":
-            await off_loop(lambda: self._pipeline.processor.wait_idle(timeout))
-            await self.error_hooks.finish(max(0.0, deadline - time.monotonic()))
-        closed = await off_loop(lambda: self._close(wait=0.0, timeout=timeout))
-        await self.database.close()
-        return bool(closed)
+            await off_loop(lambda: self._pipeline.processor.wait_idle(timeout * WAITING))
+            await self.error_hooks.finish(max(0.0, timeout * WAITING - (time.monotonic() - started)))
+        await self.database.close()  # before the writer: whoever closes last moves the WAL into the file
+        left = timeout - (time.monotonic() - started)
+        return bool(await off_loop(lambda: self._close(wait=0.0, timeout=max(left, timeout * (1 - WAITING)))))
 
     def close_at_once(self) -> bool:
         """What SIGTERM and the interpreter's exit do: nothing that still runs is waited for."""
@@ -174,7 +176,7 @@ class Telemetry:
     def _close(self, *, wait: float, timeout: float) -> bool:
         with self._pipeline.closing:
             if self._state == "open" and self.recording:
-                self._closed_well = self._pipeline.close(wait=wait, timeout=timeout)
+                self._closed_well = self._pipeline.close(wait=wait, timeout=timeout - wait)
                 if self._lifecycle is not None:
                     self._lifecycle.end()
             if self._state != "closed":

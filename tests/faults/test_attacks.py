@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sqlite3
 import sys
 import threading
 
@@ -129,3 +130,109 @@ async def test_a_run_at_the_end_of_the_stack_is_counted(make, rows):
     lost = sum(row["count"] for row in rows("SELECT count FROM losses"))
     assert started > 10
     assert stored + lost >= started
+
+
+async def test_an_error_after_commit_stores_nothing_twice(make, rows, monkeypatch):
+    """What a segment's commit is followed by may fail: the segment is in the file, and stays there once."""
+    from handspan.store import writer
+
+    real, fails = writer.live_bytes, [True]
+
+    def sometimes(conn):
+        if fails and rows("SELECT count(*) AS n FROM handler_invocations")[0]["n"]:
+            fails.clear()
+            raise sqlite3.OperationalError("disk I/O error")
+        return real(conn)
+
+    async with make() as telemetry:
+        listener = telemetry.register_listener(on_event, topic="t", app_key=APP)
+        assert await telemetry.aflush()
+        monkeypatch.setattr(writer, "live_bytes", sometimes)
+        for _ in range(8):
+            await telemetry.execute(InvokeHandler(listener))
+        assert await telemetry.aflush()
+    assert not fails
+    assert rows("SELECT count(*) AS n, count(DISTINCT span_id) AS d FROM handler_invocations") == [{"n": 8, "d": 8}]
+
+
+async def test_a_daemon_that_changes_its_directory_keeps_its_file(make, rows, tmp_path, monkeypatch):
+    """A relative path means the directory the application was in when it was given."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    async with make(db="home.db") as telemetry:
+        listener = telemetry.register_listener(on_event, topic="t", app_key=APP)
+        await telemetry.execute(InvokeHandler(listener))
+        assert await telemetry.aflush()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        await telemetry.execute(InvokeHandler(listener))
+        assert await telemetry.aflush()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert len(rows("SELECT * FROM handler_invocations", path=str(tmp_path / "home.db"))) == 2
+
+
+async def test_plain_functions_run_after_close_too(make):
+    """Between closing and the end of the process handlers still come."""
+    telemetry = make()
+    async with telemetry:
+        listener = telemetry.register_listener(lambda event: "ran", topic="t", app_key=APP)
+        assert (await telemetry.execute(InvokeHandler(listener))).value == "ran"
+    async with asyncio.timeout(10):
+        assert (await telemetry.execute(InvokeHandler(listener))).value == "ran"
+
+
+async def test_a_closed_telemetry_is_no_reason_for_a_provider_not_to_flush(make):
+    """Our processor cannot be taken off a foreign provider; it answers for itself only."""
+    from opentelemetry.sdk.trace import TracerProvider
+
+    provider = TracerProvider()
+    unopened = make(tracer_provider=provider)
+    assert provider.force_flush()
+    async with make(tracer_provider=provider):
+        pass
+    assert provider.force_flush()
+    unopened.close()
+
+
+async def test_a_processor_of_theirs_that_raises_leaves_nothing_behind(make):
+    """The executor hands the run over, and the span that never came by is forgotten."""
+    from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+
+    class Raising(SpanProcessor):
+        def on_end(self, span):
+            raise RuntimeError("theirs")
+
+    provider = TracerProvider()
+    provider.add_span_processor(Raising())
+    async with make(tracer_provider=provider) as telemetry:
+        listener = telemetry.register_listener(on_event, topic="t", app_key=APP)
+        for _ in range(50):
+            await telemetry.execute(InvokeHandler(listener))
+        assert telemetry._pipeline.processor._open == {}
+
+
+async def test_a_late_run_does_not_bring_a_cancelled_registration_back(make, rows):
+    """Only a registration updates its row; the last run of a retired listener is still its run."""
+    async with make() as telemetry:
+        listener = telemetry.register_listener(on_event, topic="t", app_key=APP)
+        listener.cancel()
+        assert await telemetry.aflush()
+        telemetry._pipeline.writer._parents.forget()
+        await telemetry.execute(InvokeHandler(listener))
+        assert await telemetry.aflush()
+        assert rows("SELECT retired_at IS NOT NULL AS retired FROM listeners") == [{"retired": 1}]
+        assert len(rows("SELECT * FROM v_handler_invocations")) == 1
+
+
+async def test_after_a_clean_end_the_file_is_whole_by_itself(make, rows, db, tmp_path):
+    """Also when it was read meanwhile: a copy of the one file has everything."""
+    import shutil
+
+    async with make() as telemetry:
+        listener = telemetry.register_listener(on_event, topic="t", app_key=APP)
+        await telemetry.execute(InvokeHandler(listener))
+        assert await telemetry.aflush()
+        await telemetry.database.fetch_all("SELECT count(*) FROM listeners")
+    copy = str(tmp_path / "copy.db")
+    shutil.copy(db, copy)
+    assert len(rows("SELECT * FROM v_handler_invocations", path=copy)) == 1
+    assert not os.path.exists(f"{db}-wal")

@@ -122,6 +122,28 @@ async def test_sigterm_under_full_load_never_deadlocks(child, rows):
     assert rows("SELECT count(*) AS n FROM handler_invocations WHERE status = 'error'")[0]["n"] <= 5
 
 
+@pytest.mark.parametrize("how", ["one-after-another", "two-at-once"])
+async def test_sigterm_serves_every_telemetry_of_a_process(child, rows, how):
+    """The second must not find the first, closed or open, in its way."""
+    first = "async with make(): pass" if how == "one-after-another" else "other = make().open()"
+    program = child(f"""
+    async def main():
+        {first}
+        async with make(commit_interval=60, shutdown_timeout=0.5) as telemetry:
+            listener = register(telemetry)
+            for _ in range(100):
+                await telemetry.execute(InvokeHandler(listener))
+            say("ran")
+            await asyncio.Event().wait()
+    asyncio.run(main())
+    """)
+    program.wait_for("ran")
+    program.process.send_signal(signal.SIGTERM)
+    assert program.end() == -signal.SIGTERM
+    assert rows("SELECT count(*) AS n FROM handler_invocations") == [{"n": 100}]
+    assert {row["stop_reason"] for row in rows("SELECT stop_reason FROM sessions")} == {"clean_shutdown"}
+
+
 async def test_an_applications_own_sigterm_handler_is_left_alone(child, rows):
     """Whoever handles SIGTERM keeps it, whether they came before us or after."""
     program = child("""

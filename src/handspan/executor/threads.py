@@ -45,7 +45,8 @@ class DaemonThreadPool:
         with self._lock:
             for _ in range(self._threads):
                 self._calls.put(None)
-            self._threads = 0
+            # Later calls get threads of their own: the old ones end, and a stuck one counts for nothing.
+            self._calls, self._idle, self._threads = SimpleQueue(), threading.Semaphore(0), 0
 
     def _start_thread(self) -> None:
         """One more, up to the bound. Raises RuntimeError where none can be had and there is none: a call put
@@ -63,12 +64,13 @@ class DaemonThreadPool:
             self._threads += 1
 
     def _serve(self) -> None:
-        while (work := self._calls.get()) is not None:
+        calls, idle = self._calls, self._idle
+        while (work := calls.get()) is not None:
             future, context, call = work
             if not future.cancelled():  # its deadline passed, or its task was cancelled, while it waited
                 self._serve_one(future, context, call)
             del work, future, context, call  # an idle thread keeps nobody's objects alive
-            self._idle.release()
+            idle.release()
 
     @staticmethod
     def _serve_one(future: "asyncio.Future[Any]", context: contextvars.Context, call: Callable[[], Any]) -> None:

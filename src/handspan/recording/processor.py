@@ -86,6 +86,7 @@ class DurableSpanProcessor(SpanProcessor):
 
     def hand_over(self, run: Run) -> None:
         """The command ended and its span did not come by: unsampled, or another processor raised."""
+        self._open.pop(run.span_id, None)
         self._take(run, run_record)
 
     # --- OpenTelemetry's side ------------------------------------------------------------------------------
@@ -177,6 +178,8 @@ class DurableSpanProcessor(SpanProcessor):
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """True once everything that ended before the call is committed; False at the deadline."""
+        if self._closed or not len(self.queue):  # a provider asks all its processors, also those long closed
+            return True
         return self.flusher(timeout_millis / 1000)
 
     def _ours(self, where: str) -> None:

@@ -52,6 +52,7 @@ class SegmentQueue:
         self._number = 0
         self.ledger = Ledger()
         self.committed_spans = 0
+        self._nothing_dull = False
         self.missed = 0
         """Records that could not even be counted where they were lost (a stack with no room left)."""
         self.on_work: Callable[[], None] = lambda: None
@@ -85,6 +86,8 @@ class SegmentQueue:
                 self._lost([record], QUEUE_FULL)
                 return
             open_.append(record)
+            if record.status in _DULL:
+                self._nothing_dull = False
             waiting = len(open_)
             if waiting >= self._segment_max:
                 self._seal_open()
@@ -100,11 +103,14 @@ class SegmentQueue:
         self.on_work()
 
     def _make_room(self) -> bool:
+        if self._nothing_dull:
+            return False  # known from the last look: a storm of failures must not look at all of them each time
         for segment in self._sealed:
             if segment is not self._committing and self._shed(segment.records):
                 self._count_sealed()
                 return True
-        return self._shed(self._open)
+        self._nothing_dull = not self._shed(self._open)
+        return not self._nothing_dull
 
     def _shed(self, records: list[SpanRecord]) -> bool:
         dull = [record for record in records if record.status in _DULL and not record.was_running]
@@ -174,6 +180,7 @@ class SegmentQueue:
         return found
 
     def _remove(self, segment: Segment) -> None:
+        self._nothing_dull = False  # the next one is committed now, and was left alone till then
         self._sealed.remove(segment)
         self._count_sealed()
         self._bytes -= sum(map(_size_of, segment.records))

@@ -90,7 +90,7 @@ def _insert(
 @cache
 def _insert_statement(target: Target, rows: int) -> str:
     """``INSERT ... VALUES (...), (...)``. Composed of constants only, never of data."""
-    return f"INSERT INTO {target.table} ({target.columns}) VALUES {', '.join([target.values] * rows)}"
+    return f"{target.verb} INTO {target.table} ({target.columns}) VALUES {', '.join([target.values] * rows)}"
 
 
 def _not_yet_stored(conn: sqlite3.Connection, target: Target, records: list[SpanRecord]) -> list[SpanRecord]:

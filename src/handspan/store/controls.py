@@ -32,9 +32,16 @@ class Controls:
         self._session = session
         self._writes: deque[_Write] = deque()
         self._sources: deque[Registration] = deque()
+        self._live: dict[int, Registration] = {}
         self._next_runs: dict[int, tuple[Registration, float | None]] = {}
 
+    def again(self) -> None:
+        """Another file has taken the place of ours: it knows none of the live registrations."""
+        for number, registration in list(self._live.items()):
+            self.register(number, registration)
+
     def register(self, number: int, registration: Registration) -> None:
+        self._live[number] = registration
         self._sources.append(registration)
 
         def write(_: sqlite3.Connection, parents: Parents, __: float) -> None:
@@ -43,6 +50,7 @@ class Controls:
         self._writes.append(write)
 
     def retire(self, number: int, registration: Registration) -> None:
+        self._live.pop(number, None)
         self._writes.append(lambda _, parents, now: parents.retire(self._session, number, registration, now))
 
     def set_next_run(self, number: int, registration: Registration, next_run: float | None) -> None:

@@ -44,10 +44,12 @@ def commit_what_can_be(
     """Commit the segment; a record that cannot be is handed to ``rejected`` alone. Raises what can pass."""
     try:
         commit_segment(conn, parents, segment, now)
+        segment.losses.clear()  # they are in the ledger, also if the rest of the whole has to come again
     except Exception as error:
         if can_pass(error):
             raise
         if len(segment.records) + len(segment.running) > 1:
+            segment.idempotent = True  # if it comes again, some of its parts are in the file
             for half in _halves(segment):
                 commit_what_can_be(conn, parents, half, now, rejected)
             return

@@ -33,14 +33,24 @@ class SessionLock:
         """Twice is once. Raises OSError where the directory cannot be written or has no locks."""
         if self._fd is not None:
             return
-        self._path.parent.mkdir(exist_ok=True)
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)  # others may ask, and only ask
+        fd = self._created()
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(fd)
             raise
         self._fd = fd
+
+    def _created(self) -> int:
+        """The directory goes with its last lock, perhaps between our making it and our using it: try again."""
+        for _ in range(100):
+            try:
+                self._path.parent.mkdir(exist_ok=True)
+                return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)  # others may ask, no more
+            except (FileNotFoundError, FileExistsError):
+                if not self._path.parent.parent.is_dir():
+                    raise
+        raise FileNotFoundError(self._path)
 
     def release(self) -> None:
         """Remove the file, then free the lock: nobody finds a free lock of a session that ended well."""

@@ -67,9 +67,15 @@ class Parents:
         return self._sessions[session.instance_id]
 
     def registration_id(self, session: Session, number: int, registration: Registration) -> int:
-        """The parent of a record; made here if registering it has not come through yet."""
+        """The parent of a record; made here if it is not there, and never changed: only a registration does that,
+        and a late run of a cancelled one must not bring it back."""
         found = self._registrations.get((session.instance_id, number))
-        return self.register(session, number, registration) if found is None else found
+        if found is None:
+            table = "listener" if isinstance(registration, ListenerRegistration) else "job"
+            values = self._registration_values(session, registration)
+            self._conn.execute(_SQL[f"ensure_{table}"], values)
+            found = self._registrations[session.instance_id, number] = self._find(table, values)
+        return found
 
     def register(self, session: Session, number: int, registration: Registration) -> int:
         """Upsert one registration and note that this session holds it. Only a real registration updates a row."""

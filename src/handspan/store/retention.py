@@ -71,8 +71,13 @@ class Retention:
                 while deleted := self._delete(old, {"id": parent_id, "before": cutoff}):
                     self.pruned.rows += deleted
                     yield
-        while deleted := self._delete("old_spans", {"before_ns": int(cutoff * 1e9)}):
-            self.pruned.spans += deleted
+        before_ns = int(cutoff * 1e9)
+        while True:
+            values = {"before_ns": before_ns, "limit": self._batch}
+            first, last = self._conn.execute(_SQL["find_old_spans"], values).fetchone()
+            if first is None:
+                return
+            self.pruned.spans += self._delete("old_spans", {"before_ns": before_ns, "first": first, "last": last})
             yield
 
     def by_size(self) -> Iterator[None]:

@@ -28,10 +28,11 @@ class Target:
     values: str
     exists: str | None = None
     """The statement that tells whether a span is stored already."""
+    verb: str = "INSERT"
 
     @classmethod
-    def of(cls, table: str, columns: str, exists: str | None = None) -> "Target":
-        return cls(table, columns, f"({', '.join('?' * len(columns.split(',')))})", exists)
+    def of(cls, table: str, columns: str, exists: str | None = None, verb: str = "INSERT") -> "Target":
+        return cls(table, columns, f"({', '.join('?' * len(columns.split(',')))})", exists, verb)
 
 
 _COMMON: Final = (
@@ -55,6 +56,7 @@ RUNNING: Final = Target.of(
     "running",
     "session_id, trace_id, span_id, parent_span_id, link_trace_id, link_span_id, execution_start_ts, listener_id, "
     "job_id, scheduled_ts, queue_ms",
+    verb="INSERT OR IGNORE",  # a segment that comes again, in parts
 )
 
 

@@ -10,6 +10,7 @@ cascade), views are dropped first and made again, a copy is taken with SQLite's 
 happens while another session lives.
 """
 
+import os
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -176,6 +177,9 @@ def backup(conn: sqlite3.Connection, target: str, pages: int = 2000) -> None:
     partial = Path(f"{target}.partial")
     try:
         partial.unlink(missing_ok=True)
+        os.close(
+            os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        )  # a copy is as private as what it copies
         with explained(target):
             copy = sqlite3.connect(partial)
             try:

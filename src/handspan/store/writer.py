@@ -11,6 +11,7 @@ with backoff, for ever; one log line says that an episode began, one that it end
 """
 
 import logging
+import os
 import sqlite3
 import threading
 import time
@@ -51,7 +52,6 @@ class WriterStats:
 
     commits: int = 0
     spans_committed: int = 0
-    last_commit_seconds: float = 0.0
     live_bytes: int = 0
 
 
@@ -69,6 +69,7 @@ class Writer:
     ) -> None:
         self._options, self._session, self._source, self._clock = options, session, source, clock
         self._on_commit = on_commit
+        self._path = os.path.abspath(options.db)  # a daemon may change its directory
         self.stats, self.episode = WriterStats(), Episode(self._now)
         self.opened: Future[None] = Future()
         """Done when the file is open and the session begun; raises what only the author can cure."""
@@ -86,7 +87,7 @@ class Writer:
         self._conn: sqlite3.Connection | None = None
         self._parents: Parents | None = None
         self._life: SessionLife | None = None
-        self._lock = SessionLock(options.db, session.instance_id)
+        self._lock = SessionLock(self._path, session.instance_id)
         self._upkeep = Upkeep(options.heartbeat_interval)
         self._thread = threading.Thread(target=self._run, name="handspan-writer", daemon=True)
 
@@ -107,6 +108,8 @@ class Writer:
         self._wake.put(True)
 
     def register(self, number: int, registration: Registration) -> None:
+        if self._gave_up:
+            return
         self._controls.register(number, registration)
         self.hurry()
 
@@ -122,7 +125,7 @@ class Writer:
         """True once everything handed over before the call is committed."""
         if self._threadless:
             return self._turn_here()
-        if not self._thread.is_alive() or (self.opened.done() and self.opened.exception()):
+        if not self._thread.is_alive() or self._gave_up:
             return False
         done: Future[bool] = Future()
         self._flushes.append(done)
@@ -216,6 +219,8 @@ class Writer:
         flushes = len(self._flushes)  # those that come later may mean spans that come later
         self._write_controls()
         self._write_segments()
+        if self.episode.since is not None and self._life is not None:
+            self._life.heartbeat(self._now())  # nothing waited, perhaps: is it really over?
         self.episode.succeeded()
         self._answer_flushes(flushes, True)
         self._periodic()
@@ -234,14 +239,13 @@ class Writer:
     def _write_segment(self, segment: Segment) -> None:
         started = time.perf_counter()
         commit_what_can_be(self._open_connection(), self._known_parents(), segment, self._now(), self._rejected)
+        self._source.committed(segment)  # before anything that may fail: a second commit would store it twice
         took = time.perf_counter() - started
         self.stats.commits += 1
         self.stats.spans_committed += len(segment.records)
-        self.stats.last_commit_seconds = took
         self._upkeep.committed(len(segment.records))
-        self.stats.live_bytes = live_bytes(self._open_connection())
-        self._source.committed(segment)
         self._on_commit(took)
+        self.stats.live_bytes = live_bytes(self._open_connection())
 
     def _rejected(self, part: Segment) -> None:
         self._source.abandoned(part, "rejected")
@@ -277,12 +281,13 @@ class Writer:
     def _ensure_open(self) -> bool:
         if self._gave_up:
             return False
-        if self._conn is not None and self._identity == identity_of(self._options.db):
+        if self._conn is not None and self._identity == identity_of(self._path):
             return True
         if self._conn is not None:
-            _log.warning("%s is gone or another file: beginning anew.", self._options.db)
+            _log.warning("%s is gone or another file: beginning anew.", self._path)
+            self._controls.again()
             self._drop_connection()
-        path = self._options.db
+        path = self._path
         try:
             conn = open_for_writing(path, busy_timeout=self._options.busy_timeout)
         except PERMANENT as error:
@@ -315,17 +320,17 @@ class Writer:
             self.tried.set_exception(error)
 
     def _give_up(self, error: DatabaseError) -> None:
-        """The path is wrong for good: say so, count what comes as lost, do not try again."""
+        """The path is wrong for good: say so, and do not try again. What comes is kept in bounds, then dropped."""
         self.episode.ended_for_good(error)
-        if self.opened.done():
+        if self.tried.done():  # nobody waits to be told any more
             _log.error("Recording ends, the application goes on: %s", error)
-        else:
+        if not self.opened.done():
             self.opened.set_exception(error)
         self._answer_tried(error)
         self._gave_up = True
 
     def _failed(self, error: BaseException) -> None:
-        self.episode.failed(explain(error, self._options.db) if isinstance(error, sqlite3.Error) else error)
+        self.episode.failed(explain(error, self._path) if isinstance(error, sqlite3.Error) else error)
         self._answer_tried(None)
         if not is_busy(error):
             self._drop_connection()  # after an I/O error a fresh one sees what is really there

@@ -16,8 +16,11 @@ DELETE FROM job_executions WHERE id IN (
     SELECT id FROM job_executions WHERE job_id = :id AND execution_start_ts < :before
     ORDER BY execution_start_ts LIMIT :limit)
 
--- old_spans: ids follow time, so the lowest ids are the oldest
-DELETE FROM spans WHERE id IN (SELECT id FROM spans ORDER BY id LIMIT :limit) AND start_ns < :before_ns
+-- find_old_spans: read before the write lock is taken, as there is no index on time
+SELECT min(id), max(id) FROM (SELECT id FROM spans WHERE start_ns < :before_ns ORDER BY id LIMIT :limit)
+
+-- old_spans: those just found; a clock that jumped may have put younger ones between them
+DELETE FROM spans WHERE id BETWEEN :first AND :last AND start_ns < :before_ns
 
 -- count_invocations: rows per listener, from the index
 SELECT 'handler_invocations', listener_id, count(*) FROM handler_invocations GROUP BY listener_id
