@@ -141,3 +141,38 @@ def test_zero_code_by_environment_variable(tmp_path, rows, exporters):
     assert done.returncode == 0, done.stderr
     assert rows("SELECT name FROM v_spans", path=path) == [{"name": "work"}]
     assert rows("SELECT name FROM services", path=path) == [{"name": "zero"}]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+def test_a_prefork_server_records_in_its_workers(tmp_path, rows):
+    """Parent exports, forks, child exports: both are in the file, under sessions of their own."""
+    path = str(tmp_path / "prefork.db")
+    program = """
+import os, sys
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from handspan_exporters.sqlite import SQLiteSpanExporter
+provider = TracerProvider()
+provider.add_span_processor(BatchSpanProcessor(SQLiteSpanExporter(sys.argv[1])))
+def span(name):
+    with provider.get_tracer("x").start_as_current_span(name):
+        pass
+span("parent")
+provider.force_flush()
+pid = os.fork()
+if pid == 0:
+    for _ in range(10):
+        span("child")
+    provider.shutdown()
+    os._exit(0)
+os.waitpid(pid, 0)
+span("parent")
+provider.shutdown()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, path], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = rows("SELECT name, count(*) AS n FROM spans GROUP BY name ORDER BY name", path=path)
+    assert found == [{"name": "child", "n": 10}, {"name": "parent", "n": 2}]
+    assert [row["stop_reason"] for row in rows("SELECT stop_reason FROM sessions", path=path)] == ["clean_shutdown"] * 2
