@@ -617,4 +617,4 @@ def test_examples_are_real(tmp_path: Path, run: Run) -> None:
     assert len(examples) >= 11
     for arguments, expected in examples:
         _, out, err = run(*arguments.split())
-        assert steady_text(out + err).replace(str(tmp_path), "/home/pi") == steady_text(expected), arguments
+        assert steady_text(out + err).replace(str(tmp_path), "/srv/house") == steady_text(expected), arguments
