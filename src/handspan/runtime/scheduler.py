@@ -12,6 +12,7 @@ import asyncio
 import contextvars
 import itertools
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, time, timedelta, tzinfo
 from functools import partial
@@ -96,7 +97,7 @@ class ScheduledJob:
         return f"<ScheduledJob {self.job.app_key}.{self.name}>"
 
 
-class Schedule:
+class Schedule(ABC):
     """The five ways to schedule. Each returns at once; ``call`` is ``async`` or a plain function."""
 
     timezone: tzinfo
@@ -168,6 +169,7 @@ class Schedule:
         trigger = triggers[0] if len(triggers) == 1 else library.OrTrigger(triggers)
         return self.add(call, trigger, ("cron", " ".join(expression.split())), options)
 
+    @abstractmethod
     def add(
         self,
         call: Callable[..., object],
@@ -176,7 +178,6 @@ class Schedule:
         options: JobOptions,
     ) -> ScheduledJob:
         """What the five come down to: an APScheduler trigger, its type and value for the row, the options."""
-        raise NotImplementedError
 
 
 class Scheduler(Schedule):
