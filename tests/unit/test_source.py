@@ -342,21 +342,6 @@ def test_a_file_is_read_once_for_all_its_registrations(tmp_path, reads, content)
     assert reads[str(path)] == 1
 
 
-def test_the_work_grows_with_the_file_and_not_with_its_square(tmp_path, monkeypatch):
-    """A file of thousands of calls is split into lines once, not once for every call in it."""
-    import ast
-
-    path = tmp_path / "table.py"
-    path.write_text('register("a")\n' * 2_000)
-    calls = []
-    real = ast._splitlines_no_ff if hasattr(ast, "_splitlines_no_ff") else None
-    if real is None:
-        pytest.skip("this Python's ast splits lines another way")
-    monkeypatch.setattr(ast, "_splitlines_no_ff", lambda *args, **kw: calls.append(1) or real(*args, **kw))
-    assert registration_source(str(path), 1_000) == 'register("a")'
-    assert len(calls) <= 1
-
-
 # --- who called ------------------------------------------------------------------------------------------
 
 

@@ -50,8 +50,6 @@ PERMANENT: Final = (ForeignDatabaseError, NotADatabaseError)  # only the program
 class WriterStats:
     """Counters others read; only the writer's thread changes them."""
 
-    commits: int = 0
-    spans_committed: int = 0
     live_bytes: int = 0
 
 
@@ -241,8 +239,6 @@ class Writer:
         commit_what_can_be(self._open_connection(), self._known_parents(), segment, self._now(), self._rejected)
         self._source.committed(segment)  # before anything that may fail: a second commit would store it twice
         took = time.perf_counter() - started
-        self.stats.commits += 1
-        self.stats.spans_committed += len(segment.records)
         self._upkeep.committed(len(segment.records))
         self._on_commit(took)
         self.stats.live_bytes = live_bytes(self._open_connection())
