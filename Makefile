@@ -46,8 +46,8 @@ matrix: ## the tests under each interpreter of PYTHONS that is there; a missing 
 lowest: ## the tests with the oldest dependencies pyproject.toml admits
 	$(PYTHON) -m venv .venv-lowest && .venv-lowest/bin/python -m pip install --quiet uv
 	.venv-lowest/bin/uv pip compile pyproject.toml --extra all --resolution lowest-direct --quiet -o .venv-lowest/lowest.txt
-	.venv-lowest/bin/python -m pip install --quiet -r .venv-lowest/lowest.txt pytest pytest-asyncio hypothesis import-linter hatchling editables \
-	  opentelemetry-distro==0.51b0
+	.venv-lowest/bin/python -m pip install --quiet -r .venv-lowest/lowest.txt pytest pytest-asyncio hypothesis import-linter hatchling editables
+	.venv-lowest/bin/python -m pip install --quiet opentelemetry-distro==0.51b0 # may take an older wrapt
 	.venv-lowest/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	.venv-lowest/bin/python -m pytest -q tests/flow tests/faults
 
