@@ -49,7 +49,9 @@ def _stalled_database(runs: int, bound: int) -> tuple[float, int, int]:
     """Megabytes grown, spans kept, spans lost."""
     w.quiet_logger("handspan.store")  # it says that the file is locked, and that it goes on
     with TemporaryDirectory() as directory, asyncio.Runner() as runner:
-        telemetry = w.open_telemetry(directory, queue_max_spans=bound, busy_timeout=1.0, segment_max_spans=bound // 10)
+        telemetry = w.open_telemetry(
+            directory, queue_max_spans=bound, busy_timeout=1.0, segment_max_spans=bound // 10, journal=False
+        )
         executing = w.executing(telemetry, w.register(telemetry))
         runner.run(w.loop_of(executing, WARM_UP)())  # what is only made once is no growth
         telemetry.flush(30)

@@ -104,6 +104,10 @@ class Health:
     failing_since: float | None = None
     """UTC epoch seconds since when nothing could be committed; None when all is well."""
     last_error: str | None = None
+    spilled: int = 0
+    """Finished spans that wait in the journal only: memory's bound was reached."""
+    journal_trouble: str | None = None
+    """Why the journal is not written at present, and a kill -9 would lose what is not committed; None when it is."""
 
 
 class HealthInstruments:

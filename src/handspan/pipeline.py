@@ -16,9 +16,12 @@ from handspan._version import __version__
 from handspan.clock import Clock, instant_from_ns
 from handspan.instruments import Health
 from handspan.recording.exporting import is_exported_to
+from handspan.recording.journal import Journal
 from handspan.recording.processor import DurableSpanProcessor
+from handspan.recording.replay import JournalFiles
 from handspan.records import Registration, Session
 from handspan.settings import Settings
+from handspan.store.liveness import SessionLock, sidecar_dir
 from handspan.store.sessions import INTERRUPTED_MESSAGE
 from handspan.store.writer import Writer
 
@@ -58,12 +61,15 @@ class Pipeline:
         """Held while closing: whoever comes second waits, and finds it done."""
         self.registrations: dict[int, Registration] = {}
         self.session = make_session()
+        self._path = os.path.abspath(settings.db)  # a daemon may change its directory
+        self._lock = SessionLock(self._path, self.session.instance_id)
         self.processor = DurableSpanProcessor(
             self.session,
             self.registrations,
             segment_max_spans=settings.segment_max_spans,
             max_spans=settings.queue_max_spans,
             max_bytes=settings.queue_max_mb * 1024 * 1024,
+            journal=self._new_journal(),
             idempotent=lambda: is_exported_to(settings.db),
         )
         self.writer = self._new_writer()
@@ -91,8 +97,10 @@ class Pipeline:
         transaction that would not end, SQLite cannot be used here, and what runs is counted as lost."""
         self.closing = threading.Lock()
         self.writer.forget_in_child()
+        self.processor.queue.forget()
         self.session = self._make_session()
-        self.processor.begin(self.session)
+        self._lock = SessionLock(self._path, self.session.instance_id)
+        self.processor.begin(self.session, self._new_journal() if clean else None)
         self.writer = self._new_writer()
         if not clean:
             self.processor.close()
@@ -120,10 +128,32 @@ class Pipeline:
             store_bytes=self.writer.stats.live_bytes,
             failing_since=episode.since,
             last_error=episode.last_error,
+            spilled=queue.spilled,
+            journal_trouble=queue.journal_trouble,
         )
 
     def _new_writer(self) -> Writer:
-        return Writer(self._settings, self.session, self.processor.queue, self._clock, self._on_commit)
+        files = JournalFiles(sidecar_dir(self._path))
+        return Writer(
+            self._settings,
+            self.session,
+            self.processor.queue,
+            self._clock,
+            self._on_commit,
+            lock=self._lock,
+            journals=files,
+        )
+
+    def _new_journal(self) -> Journal | None:
+        if not self._settings.journal:
+            return None
+        return Journal(
+            sidecar_dir(self._path),
+            self.session,
+            self.registrations,
+            max_bytes=self._settings.journal_max_mb * 1024 * 1024,
+            claim=self._lock.acquire,
+        )
 
     def _wire(self) -> None:
         self.processor.queue.on_work, self.processor.queue.on_full = self.writer.work, self.writer.hurry

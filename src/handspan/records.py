@@ -6,7 +6,7 @@ replay, receiver, store and forwarder exchange; registrations and sessions trave
 limits such as ``OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`` remove.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
@@ -17,8 +17,10 @@ __all__ = [
     "CANCELLED",
     "ERROR",
     "SUCCESS",
+    "Journals",
     "ListenerRegistration",
     "Loss",
+    "Orphan",
     "Recorder",
     "Registration",
     "Run",
@@ -254,13 +256,26 @@ class Segment:
     """True: skip spans already stored (a retried export, a receiver)."""
 
 
+@dataclass(frozen=True)
+class Orphan:
+    """What a session whose process is gone left in its journal."""
+
+    session: Session
+    segments: Callable[[int], Iterator[Segment]]
+    """Those numbered higher than the one given, in order; raises OSError."""
+    damaged: int
+    """Frames that could not be read."""
+
+
 # --- the seams -------------------------------------------------------------------------------------------
 
 
 class Recorder(Protocol):
     """What the executor tells recording. No method raises or waits."""
 
-    def started(self, run: Run) -> None: ...
+    def started(self, run: Run) -> None:
+        """The command begins: a death of the process from here on interrupts it."""
+        ...
 
     def hand_over(self, run: Run) -> None:
         """The span ended without reaching recording (unsampled, or another processor raised)."""
@@ -283,3 +298,35 @@ class SegmentSource(Protocol):
     def abandoned(self, segment: Segment, reason: str) -> None:
         """Given up: its records become losses."""
         ...
+
+    @property
+    def journal_trouble(self) -> str | None:
+        """Why the journal is not written at present; None when it is, or there is none."""
+        ...
+
+    def keep_journal(self, *, stuck: bool) -> None:
+        """The journal's slow work, at every turn. ``stuck``: the database takes nothing at present."""
+        ...
+
+    def journal_pages_done(self) -> list[object]:
+        """Pages whose segments are all committed."""
+        ...
+
+    def remove_journal_pages(self, pages: list[object]) -> None:
+        """After a checkpoint that followed their commits."""
+        ...
+
+    def leave(self, *, keep: bool) -> tuple[int, int]:
+        """The end. How many spans stay in the journal for the next start, and how many are lost. Not ``keep``:
+        there will be no database to take them."""
+        ...
+
+
+class Journals(Protocol):
+    """What lies beside the database of sessions that are gone. Called under the orphan's lock."""
+
+    def instances(self) -> set[str]: ...
+
+    def orphan(self, instance_id: str) -> Orphan: ...
+
+    def forget(self, instance_id: str) -> None: ...

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -57,9 +58,11 @@ async def test_a_lock_held_elsewhere_delays_and_loses_nothing(make, rows, db, un
     assert said[1].startswith("Recording goes on after")
 
 
-async def test_flush_and_close_tell_the_truth_at_their_deadline(make, db):
-    """A flush that could not be is False, and does not wait for ever; so is a close."""
-    telemetry = make(busy_timeout=0.05)
+@pytest.mark.parametrize("journal", [True, False], ids=["journal", "no-journal"])
+async def test_flush_and_close_tell_the_truth_at_their_deadline(make, db, rows, journal):
+    """A flush that could not be is False, and does not wait for ever; so is a close. With a journal nothing is
+    lost by it: the next start has the run."""
+    telemetry = make(busy_timeout=0.05, journal=journal)
     async with telemetry:
         listener = telemetry.register_listener(on_event, topic="t", app_key=APP)
         assert await telemetry.aflush()
@@ -69,12 +72,16 @@ async def test_flush_and_close_tell_the_truth_at_their_deadline(make, db):
         assert await telemetry.aflush(timeout=0.1) is False
         assert await telemetry.aclose(timeout=0.3) is False
         other.close()
-    assert telemetry.health().lost == {"shutdown": 1}
+    assert telemetry.health().lost == ({} if journal else {"shutdown": 1})
+    async with make():
+        pass
+    assert rows("SELECT count(*) AS n FROM handler_invocations") == [{"n": int(journal)}]
+    assert not Path(f"{db}.handspan").exists()
 
 
 async def test_past_its_bounds_the_queue_sheds_successes_and_the_ledger_says_so(make, rows, db):
     """Memory is bounded; failures outlive successes; rows and losses add up to what ran."""
-    async with make(busy_timeout=0.05, queue_max_spans=200, segment_max_spans=50) as telemetry:
+    async with make(busy_timeout=0.05, queue_max_spans=200, segment_max_spans=50, journal=False) as telemetry:
         listener = telemetry.register_listener(on_event, topic="t", app_key=APP)
         assert await telemetry.aflush()
         other = sqlite3.connect(db, isolation_level=None)

@@ -382,18 +382,31 @@ def test_every_table_is_documented():
 
 def test_every_reason_for_a_loss_is_documented():
     """The words of the ledger, as the sources say them."""
+    places = {"lose": 1, "abandoned": 1, "add": 1, "Loss": 3}
     reasons = set()
     for name, tree in TREES.items():
         if not name.startswith(("handspan.recording", "handspan.store", "handspan_exporters")):
             continue
+        constants = {
+            node.target.id: node.value.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.AnnAssign)
+            and isinstance(node.target, ast.Name)
+            and isinstance(node.value, ast.Constant)
+        }
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("lose", "abandoned"):
-                reasons |= {
-                    arg.value for arg in node.args[1:2] if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
-                }
+            called = getattr(node, "func", None)
+            place = places.get(getattr(called, "attr", None) or getattr(called, "id", ""))
+            for arg in node.args[place : place + 1] if place is not None else ():
+                value = constants.get(arg.id) if isinstance(arg, ast.Name) else getattr(arg, "value", None)
+                reasons |= {value} if isinstance(value, str) else set()
     text = (DOCS / "spans-and-metrics.md").read_text(encoding="utf-8")
-    assert reasons >= {"rejected", "after_shutdown", "shutdown"}
-    assert [reason for reason in sorted({*reasons, "queue_full"}) if f"| `{reason}` |" not in text] == []
+    assert reasons >= {"rejected", "after_shutdown", "shutdown", "journal_unreadable", "damaged"}
+    assert [
+        reason
+        for reason in sorted({*reasons, "queue_full", "journal_full", "journal_unwritable"})
+        if f"| `{reason}` |" not in text
+    ] == []
 
 
 @pytest.mark.parametrize("name", sorted(name for name in FILES if importlib.util.find_spec(name) is not None))

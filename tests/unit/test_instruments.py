@@ -235,7 +235,8 @@ async def test_our_own_health_is_observed(make, meters):
 
 async def test_what_was_lost_is_observed_by_reason(make, meters):
     """``error.type`` of the processed spans says why they were not kept."""
-    async with make(meter_provider=meters.provider, queue_max_spans=2, commit_interval=60) as telemetry:
+    bounds = {"queue_max_spans": 2, "commit_interval": 60, "journal": False}
+    async with make(meter_provider=meters.provider, **bounds) as telemetry:
         listener = telemetry.register_listener(on_light, topic="t", app_key="app")
         await telemetry.aflush()
         await execute(telemetry, listener, *[ValueError("x")] * 5)

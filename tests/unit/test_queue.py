@@ -12,7 +12,6 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from opentelemetry import trace
 
 from handspan import InvokeHandler
-from handspan.recording.convert import running_record
 from handspan.recording.queue import QUEUE_FULL, RECORD_BYTES, SegmentQueue
 from handspan.records import ListenerRegistration, Run, ScheduledJobRegistration, Session, SpanRecord
 
@@ -167,7 +166,8 @@ def test_what_runs_is_noted_once_and_its_end_says_so():
     """A command in flight goes into the first segment sealed while it runs, and into no later one."""
     run = Run(None, 1, REGISTRATIONS[1], 0, 0)
     run.trace_id, run.span_id = 1, 2
-    queue = queue_of(running=lambda: [run], running_record=running_record)
+    queue = queue_of()
+    queue.begin(run)
     queue.seal()
     queue.append(record(1))
     queue.seal()
@@ -179,7 +179,8 @@ def test_what_runs_is_noted_once_and_its_end_says_so():
 def test_a_run_that_has_no_ids_yet_is_noted_later():
     """A span that is just being started cannot be told from another: the next seal takes it."""
     run = Run(None, 1, REGISTRATIONS[1], 0, 0)
-    queue = queue_of(running=lambda: [run], running_record=running_record)
+    queue = queue_of()
+    queue.begin(run)
     assert queue.seal() == 0
     run.span_id = 7
     assert queue.seal() == 1
@@ -299,13 +300,10 @@ class QueueMachine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.active: list[Run] = []
         self.queue = queue_of(
             spans=self.MAX_SPANS,
             size=self.MAX_BYTES,
             segment=self.SEGMENT,
-            running=lambda: list(self.active),
-            running_record=running_record,
         )
         self.appended = self.committed = self.others_lost = 0
         self.errors_in: set[bytes] = set()
@@ -344,14 +342,13 @@ class QueueMachine(RuleBasedStateMachine):
         self.number += 1
         run = Run(None, 1, REGISTRATIONS[1], 0, 0)
         run.trace_id = run.span_id = self.number
-        self.active.append(run)
+        self.queue.begin(run)
         return run
 
     @rule(run=consumes(runs))
     def end_run(self, run):
-        self.active.remove(run)
         run.recorded = True
-        self.queue.append(replace_record(run))
+        self.queue.append(replace_record(run), run)
         self.appended += 1
 
     @rule()
@@ -396,7 +393,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def waiting(self):
         queue = self.queue
-        return [each for segment in queue._sealed for each in segment.records] + list(queue._open)
+        return [each for waiting in queue._sealed for each in waiting.segment.records] + list(queue._open)
 
     @staticmethod
     def is_dull(each):

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from handspan.records import ListenerRegistration, Loss, Registration
 
-__all__ = ["Ledger", "kind_of"]
+__all__ = ["Kind", "Ledger", "kind_of"]
 
 HOUR_NS: Final = 3_600 * 10**9
 STORE: Final = "store"

@@ -20,8 +20,8 @@ from handspan.recording.convert import (
     foreign_record,
     interrupted_record,
     run_record,
-    running_record,
 )
+from handspan.recording.journal import Journal
 from handspan.recording.ledger import kind_of
 from handspan.recording.queue import SegmentQueue
 from handspan.records import Registration, Run, Session, SpanRecord
@@ -49,6 +49,7 @@ class DurableSpanProcessor(SpanProcessor):
         segment_max_spans: int,
         max_spans: int,
         max_bytes: int,
+        journal: Journal | None = None,
         idempotent: Callable[[], bool] = bool,
     ) -> None:
         self._idle, self._awaited = threading.Event(), False
@@ -58,31 +59,28 @@ class DurableSpanProcessor(SpanProcessor):
             segment_max_spans=segment_max_spans,
             max_spans=max_spans,
             max_bytes=max_bytes,
-            running=lambda: list(self._active.values()),
-            running_record=running_record,
             idempotent=idempotent,
         )
-        self.begin(session)
+        self.begin(session, journal)
         self.flusher: Callable[[float], bool] = lambda _seconds: True
         """Waits until the writer has everything; set by who assembles the two."""
 
-    def begin(self, session: Session) -> None:
+    def begin(self, session: Session, journal: Journal | None) -> None:
         """Start afresh under a session: at the start, and in a forked child, where what is queued and what
         runs are the parent's to record (and the queue's mutex may be held by a thread that is not here)."""
-        self._active: dict[int, Run] = {}
         self._open: dict[int, object] = {}
         self._closed = False
-        self.queue = self._new_queue(session)
+        self.queue = self._new_queue(session, journal=journal)
 
     @property
     def active(self) -> int:
         """Commands in flight."""
-        return len(self._active)
+        return len(self.queue.active)
 
     # --- the executor's side ---------------------------------------------------------------------------
 
     def started(self, run: Run) -> None:
-        self._active[id(run)] = run
+        self.queue.begin(run)
 
     def hand_over(self, run: Run) -> None:
         """The command ended and its span did not come by: unsampled, or another processor raised."""
@@ -134,13 +132,12 @@ class DurableSpanProcessor(SpanProcessor):
             return
         run.recorded = True
         try:
-            self._active.pop(id(run), None)
-            if self._awaited and not self._active:
-                self._idle.set()
             if self._closed:
-                self.queue.lose(kind_of(run.registration), "after_shutdown")
+                self.queue.lose(kind_of(run.registration), "after_shutdown", run=run)
             else:
                 self.queue.append(self._record_of(run, to_record), run)
+            if self._awaited and not self.queue.active:
+                self._idle.set()
         except Exception:  # noqa: BLE001 - a recursion's last frame has no room even for this
             self.queue.missed += 1
 
@@ -155,14 +152,15 @@ class DurableSpanProcessor(SpanProcessor):
         """Wait until no command is in flight. Not on the loop that runs them."""
         self._idle.clear()
         self._awaited = True
-        return not self._active or self._idle.wait(timeout)
+        return not self.queue.active or self._idle.wait(timeout)
 
     def interrupt_running(self, now_mono_ns: int, message: str) -> int:
         """At the end: what still runs is recorded as ProcessInterrupted. How many there were.
 
         From a copy: the run may go on, and then its caller is told what really became of it.
         """
-        left = list(self._active.values())
+        self.queue.closing = True
+        left = list(self.queue.active.values())
         for run in left:
             duration_ns = max(0, now_mono_ns - run.start_mono)
             self._take(run, lambda run, ns=duration_ns: interrupted_record(run, ns, message))  # type: ignore[misc]

@@ -1,30 +1,57 @@
 """Finished spans, in segments, until they are committed.
 
-One short mutex, never held during I/O. A segment belongs to the queue until the writer says that it is
-in the file; meanwhile memory is bounded by count and by bytes. Past a bound successes go before failures:
-first those of the oldest sealed segment, then of younger ones, then of the open one; only when there is
-no success left is the newcomer turned away. A segment that is being committed is left alone.
+One short mutex, never held during I/O on the database; what begins and what ends goes into the journal under it,
+so that file and memory never disagree about which segment a span belongs to. A segment belongs to the queue until
+the writer says that it is in the file; meanwhile memory is bounded by count and by bytes. Past a bound, what is
+whole in the journal leaves memory and is read back when its turn comes. Only what is not there is dropped,
+successes before failures: first those of the oldest sealed segment, then of younger ones, then of the open one;
+when there is no success left the newcomer is turned away. A segment that is being committed is left alone.
+
+The mutex is re-entrant: a signal handler that executes a command may have interrupted its own thread in here.
 """
 
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from msgspec.structs import replace
 
-from handspan.recording.ledger import Ledger, kind_of
+from handspan.recording.convert import running_record
+from handspan.recording.frames import Extent, read_records
+from handspan.recording.journal import Journal
+from handspan.recording.ledger import Kind, Ledger, kind_of
 from handspan.records import SUCCESS, Registration, Run, Segment, Session, SpanRecord
 
 __all__ = ["QUEUE_FULL", "SegmentQueue"]
 
 QUEUE_FULL: Final = "queue_full"
+JOURNAL_UNREADABLE: Final = "journal_unreadable"
 RECORD_BYTES: Final = 500  # a SpanRecord, its ids and its place in the list; texts are added
 _DULL: Final = frozenset({SUCCESS, "unset", "ok"})
 
 
+@dataclass(eq=False)
+class _Waiting:
+    """A sealed segment."""
+
+    segment: Segment
+    extent: Extent | None
+    """Where it lies in the journal, if it is whole there."""
+    kinds: Counter[Kind] | None = None
+    """How many spans left memory; None while they are here."""
+    held: bool = False
+    """Being committed, or written back: left alone."""
+
+    @property
+    def spans(self) -> int:
+        return len(self.segment.records)
+
+
 class SegmentQueue:
-    """The writer's :class:`handspan.records.SegmentSource`."""
+    """The writer's :class:`handspan.records.SegmentSource`. ``open_journal`` makes a journal that hears the
+    same mutex; None: what finished after the last commit dies with the process."""
 
     def __init__(
         self,
@@ -34,22 +61,24 @@ class SegmentQueue:
         segment_max_spans: int,
         max_spans: int,
         max_bytes: int,
-        running: Callable[[], list[Run]] = list,
-        running_record: Callable[[Run], SpanRecord] | None = None,
+        journal: Journal | None = None,
         idempotent: Callable[[], bool] = bool,
     ) -> None:
         self._session, self._registrations = session, registrations
         self._segment_max = segment_max_spans
         self._max_spans, self._max_bytes = max_spans, max_bytes
-        self._running, self._running_record = running, running_record
-        self._idempotent = idempotent
-        self._mutex = threading.Lock()
+        self._journal, self._idempotent = journal, idempotent
+        self._mutex = threading.RLock()
         self._open: list[SpanRecord] = []
-        self._sealed: list[Segment] = []
+        self._sealed: list[_Waiting] = []
         self._sealed_spans = 0
-        self._committing: Segment | None = None
         self._bytes = 0
         self._number = 0
+        self._sealing = False
+        self.active: dict[int, Run] = {}
+        """Commands in flight, by identity."""
+        self.closing = False
+        """What starts from now on is not awaited, nor noted as interrupted."""
         self.ledger = Ledger()
         self.committed_spans = 0
         self._nothing_dull = False
@@ -64,49 +93,99 @@ class SegmentQueue:
     def capacity(self) -> int:
         return self._max_spans
 
+    @property
+    def journal_trouble(self) -> str | None:
+        """Why the journal is not written at present; None when it is, or there is none."""
+        return None if self._journal is None else self._journal.trouble
+
     def __len__(self) -> int:
+        """Spans in memory."""
         return len(self._open) + self._sealed_spans
 
+    @property
+    def spilled(self) -> int:
+        """Spans that wait in the journal only."""
+        return sum(each.kinds.total() for each in list(self._sealed) if each.kinds is not None)
+
     # --- the application's side -----------------------------------------------------------------------
+
+    def begin(self, run: Run) -> None:
+        """A command starts: from here on a death of the process is not silent about it."""
+        with self._mutex:
+            if self.closing:
+                return
+            self.active[id(run)] = run
+            journal = self._journal
+            if journal is not None and journal.started(run):
+                self._seal_open()
 
     def append(self, record: SpanRecord, run: Run | None = None) -> None:
         """O(1), but for the one in thousands that finds the queue full and has to make room."""
         size = _size_of(record)
         with self._mutex:
-            if run is not None and run.in_running and not record.was_running:
-                record = replace(record, was_running=True)  # sealed as running while it was made into a record
-            open_ = self._open
+            if run is not None:
+                self.active.pop(id(run), None)
+                if run.in_running and not record.was_running:
+                    record = replace(record, was_running=True)  # sealed as running while it was made into a record
+            open_, journal = self._open, self._journal
             self._bytes += size
-            while len(open_) + self._sealed_spans >= self._max_spans or self._bytes > self._max_bytes:
-                if self._make_room():
-                    continue  # one big newcomer may take several segments' successes
-                if record.was_running:  # its end must take it out of ``running``
-                    break
-                self._bytes -= size
-                self._lost([record], QUEUE_FULL)
-                return
+            if len(open_) + self._sealed_spans >= self._max_spans or self._bytes > self._max_bytes:
+                if not self._find_room(record):
+                    self._bytes -= size
+                    self._lost([record], QUEUE_FULL if journal is None else journal.reason)
+                    return
+                open_ = self._open  # sealed and set aside, perhaps
             open_.append(record)
             if record.status in _DULL:
                 self._nothing_dull = False
             waiting = len(open_)
-            if waiting >= self._segment_max:
+            full = (journal is not None and journal.ended(record)) or waiting >= self._segment_max
+            if full:
                 self._seal_open()
         if waiting == 1:
             self.on_work()
-        if waiting >= self._segment_max:
+        if full:
             self.on_full()
 
-    def lose(self, kind: str, reason: str, count: int = 1) -> None:
+    def lose(self, kind: Kind, reason: str, count: int = 1, run: Run | None = None) -> None:
         """Something did not even become a record."""
         with self._mutex:
-            self.ledger.add(kind, reason, count)  # type: ignore[arg-type]  # a Literal, checked by the table
+            if run is not None:
+                self.active.pop(id(run), None)
+            self.ledger.add(kind, reason, count)
         self.on_work()
+
+    # --- room ---------------------------------------------------------------------------------------------
+
+    def _find_room(self, newcomer: SpanRecord) -> bool:
+        while len(self) >= self._max_spans or self._bytes > self._max_bytes:
+            if self._spill() or self._make_room():
+                continue  # one big newcomer may take several segments' successes
+            return newcomer.was_running  # its end must take it out of ``running``
+        return True
+
+    def _spill(self) -> bool:
+        """The youngest segment that is whole in the journal leaves memory."""
+        if self._journal is None or not self._journal.writing:
+            return self._spill_sealed()
+        return self._spill_sealed() or (bool(self._open) and self._seal_open() and self._spill_sealed())
+
+    def _spill_sealed(self) -> bool:
+        for waiting in reversed(self._sealed):
+            if waiting.extent is not None and waiting.kinds is None and not waiting.held and waiting.spans:
+                records = waiting.segment.records
+                waiting.kinds = self._by_kind(records)
+                self._bytes -= sum(map(_size_of, records))
+                waiting.segment.records = []
+                self._count_sealed()
+                return True
+        return False
 
     def _make_room(self) -> bool:
         if self._nothing_dull:
             return False  # known from the last look: a storm of failures must not look at all of them each time
-        for segment in self._sealed:
-            if segment is not self._committing and self._shed(segment.records):
+        for waiting in self._sealed:
+            if not waiting.held and self._shed(waiting.segment.records):
                 self._count_sealed()
                 return True
         self._nothing_dull = not self._shed(self._open)
@@ -118,13 +197,15 @@ class SegmentQueue:
             return False
         records[:] = [record for record in records if record.status not in _DULL or record.was_running]
         self._bytes -= sum(map(_size_of, dull))
-        self._lost(dull, QUEUE_FULL)
+        self._lost(dull, QUEUE_FULL if self._journal is None else self._journal.reason)
         return True
 
     def _lost(self, records: list[SpanRecord], reason: str) -> None:
-        kinds = Counter(kind_of(self._registrations.get(record.registration)) for record in records)
-        for kind, count in kinds.items():
+        for kind, count in self._by_kind(records).items():
             self.ledger.add(kind, reason, count)
+
+    def _by_kind(self, records: list[SpanRecord]) -> Counter[Kind]:
+        return Counter(kind_of(self._registrations.get(record.registration)) for record in records)
 
     # --- the writer's side ------------------------------------------------------------------------------
 
@@ -135,8 +216,13 @@ class SegmentQueue:
 
     def next_segment(self) -> Segment | None:
         with self._mutex:
-            self._committing = self._sealed[0] if self._sealed else None
-            return self._committing
+            if not self._sealed:
+                return None
+            waiting = self._sealed[0]
+            waiting.held = True
+        if waiting.kinds is not None:
+            self._read_back(waiting)
+        return waiting.segment
 
     def committed(self, segment: Segment) -> None:
         with self._mutex:
@@ -147,47 +233,144 @@ class SegmentQueue:
         """Its records are losses. A part of the segment being committed leaves it; the rest stays."""
         with self._mutex:
             self._lost(segment.records, reason)
-            if segment in self._sealed:
+            whole = self._sealed[0].segment if self._sealed else None
+            if segment is whole:
                 self.ledger.put_back(segment.losses)  # they were in it to be written, and still have to be
                 self._remove(segment)
-            elif self._committing is not None:
+            elif whole is not None:
                 gone = {id(record): _size_of(record) for record in segment.records}
-                self._committing.records[:] = [each for each in self._committing.records if id(each) not in gone]
+                whole.records[:] = [each for each in whole.records if id(each) not in gone]
                 self._bytes -= sum(gone.values())
                 self._count_sealed()
 
-    def _seal_open(self) -> None:
+    def _read_back(self, waiting: _Waiting) -> None:
+        """What left memory. Not under the mutex: only the writer has it in hand."""
+        extent, kinds = waiting.extent, waiting.kinds
+        records: list[SpanRecord] = []
+        try:
+            if extent is not None:
+                records = read_records(extent).ended
+        except OSError:
+            pass  # somebody removed the page: counted below
+        with self._mutex:
+            missing = (kinds or Counter()) - self._by_kind(records)
+            for kind, count in missing.items():
+                self.ledger.add(kind, JOURNAL_UNREADABLE, count)
+            waiting.segment.records, waiting.kinds = records, None
+            self._bytes += sum(map(_size_of, records))
+            self._count_sealed()
+
+    def _seal_open(self) -> bool:
         """Under the mutex. Commands in flight go into the first segment sealed while they run."""
-        running = [] if self._running_record is None else self._note_running()
+        if self._sealing:  # a signal handler in the middle of it
+            return False
+        self._sealing = True
+        running = self._note_running()
         if self.missed:
             missed, self.missed = self.missed, 0
             self.ledger.add("span", "failed", missed)
-        if not (self._open or running or self.ledger):
-            return
-        self._number += 1
-        records, self._open = self._open, []
-        self._sealed_spans += len(records)
-        segment = Segment(self._number, self._session, records, self._registrations)
-        segment.running, segment.losses, segment.idempotent = running, self.ledger.take(), self._idempotent()
-        self._sealed.append(segment)
+        some = bool(self._open or running or self.ledger)
+        if some:
+            self._number += 1
+            records, self._open = self._open, []
+            self._sealed_spans += len(records)
+            segment = Segment(self._number, self._session, records, self._registrations)
+            segment.running, segment.losses, segment.idempotent = running, self.ledger.take(), self._idempotent()
+            extent = None if self._journal is None else self._journal.seal(self._number, segment.losses)
+            self._sealed.append(_Waiting(segment, extent))
+        if self._journal is not None and self._journal.page_is_full:
+            self._journal.turn_page()
+        self._sealing = False
+        return some
 
     def _note_running(self) -> list[SpanRecord]:
         found = []
-        for run in self._running():
+        for run in self.active.values():
             if not run.in_running and not run.recorded and run.span_id:
                 run.in_running = True
-                found.append(self._running_record(run))  # type: ignore[misc]  # None was asked for before
+                found.append(running_record(run))
         return found
 
     def _remove(self, segment: Segment) -> None:
         self._nothing_dull = False  # the next one is committed now, and was left alone till then
-        self._sealed.remove(segment)
+        self._sealed = [each for each in self._sealed if each.segment is not segment]
         self._count_sealed()
         self._bytes -= sum(map(_size_of, segment.records))
-        self._committing = None
+        if self._journal is not None:
+            self._journal.committed(segment.number)
 
     def _count_sealed(self) -> None:
-        self._sealed_spans = sum(len(each.records) for each in self._sealed)
+        self._sealed_spans = sum(each.spans for each in self._sealed)
+
+    # --- the journal's upkeep, on the writer's thread -------------------------------------------------------
+
+    def keep_journal(self, *, stuck: bool) -> None:
+        """Its slow work. ``stuck``: the database takes nothing, so what waits in memory goes to the journal, too."""
+        journal = self._journal
+        if journal is None:
+            return
+        journal.prepare()
+        with self._mutex:
+            if journal.can_go_on:
+                self._seal_open()
+                journal.resume()
+                self._forget_gone_pages()
+            unsynced = journal.to_sync()
+        for page in unsynced:
+            try:
+                page.sync()
+            except OSError:
+                pass  # a power cut may now lose it; a death of the process does not
+        if stuck and journal.writing:
+            self._write_back(journal)
+
+    def _write_back(self, journal: Journal) -> None:
+        with self._mutex:
+            waiting = [each for each in self._sealed if each.extent is None and not each.held]
+            for each in waiting:
+                each.held = True
+        for each in waiting:
+            extent = journal.write_back(each.segment)
+            with self._mutex:
+                each.extent, each.held = extent, False
+
+    def _forget_gone_pages(self) -> None:
+        for waiting in self._sealed:
+            if waiting.extent is not None and not waiting.extent.path.exists():
+                waiting.extent = None
+
+    def journal_pages_done(self) -> list[object]:
+        """Pages whose every segment is committed: to be removed once the database itself is on the disk."""
+        with self._mutex:
+            return [] if self._journal is None else list(self._journal.done())
+
+    def remove_journal_pages(self, pages: list[object]) -> None:
+        with self._mutex:
+            if self._journal is not None:
+                self._journal.remove(pages)  # type: ignore[arg-type]  # the ones journal_pages_done gave
+
+    def leave(self, *, keep: bool) -> tuple[int, int]:
+        with self._mutex:
+            self._seal_open()
+            kept = lost = 0
+            for waiting in self._sealed:
+                spans = waiting.spans if waiting.kinds is None else waiting.kinds.total()
+                if keep and waiting.extent is not None:
+                    kept += spans
+                    continue
+                lost += spans
+                for kind, count in (waiting.kinds or self._by_kind(waiting.segment.records)).items():
+                    self.ledger.add(kind, "shutdown", count)
+            kept_something = keep and any(waiting.extent is not None for waiting in self._sealed)
+            self._sealed, self._sealed_spans, self._bytes = [], 0, 0
+            if self._journal is not None:
+                self._journal.end(remove=not kept_something)
+            return kept, lost
+
+    def forget(self) -> None:
+        """In a forked child: the journal is the parent's."""
+        if self._journal is not None:
+            self._journal.end(remove=False)
 
 
 def _size_of(record: SpanRecord) -> int:

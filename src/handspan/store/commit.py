@@ -7,16 +7,16 @@ so a chunk is also the longest this thread keeps the GIL from it (about 1 ms).
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, Final
 
-from handspan.records import Segment, SpanRecord
+from handspan.records import Loss, Segment, SpanRecord
 from handspan.store.parents import Parents
 from handspan.store.rows import Row, Target, plan
 from handspan.store.statements import statements
 
-__all__ = ["commit_segment", "transaction"]
+__all__ = ["add_losses", "commit_segment", "transaction"]
 
 _SQL: Final = statements("sql/commit.sql")
 CHUNK_ROWS: Final = 256  # x 16 columns = 4,096 variables, under SQLite's default 32,766
@@ -66,10 +66,15 @@ def _attempt(conn: sqlite3.Connection, parents: Parents, segment: Segment, now: 
         ended = [(session_id, record.span_id) for record in segment.records if record.was_running]
         if ended:
             conn.executemany(_SQL["end_running"], ended)
-        for loss in segment.losses:
-            values = {"hour": loss.hour_ns // 10**9, "session_id": session_id, "stage": loss.stage}
-            conn.execute(_SQL["add_loss"], values | {"kind": loss.kind, "reason": loss.reason, "count": loss.count})
+        add_losses(conn, session_id, segment.losses)
         conn.execute(_SQL["mark_segment"], {"number": segment.number, "now": now, "session_id": session_id})
+
+
+def add_losses(conn: sqlite3.Connection, session_id: int, losses: Iterable[Loss]) -> None:
+    """Ledger entries, inside the caller's transaction."""
+    for loss in losses:
+        values = {"hour": loss.hour_ns // 10**9, "session_id": session_id, "stage": loss.stage}
+        conn.execute(_SQL["add_loss"], values | {"kind": loss.kind, "reason": loss.reason, "count": loss.count})
 
 
 def _insert(

@@ -27,11 +27,12 @@ class Episode:
         self.backoff = 0.0
         """Seconds to wait before the next try."""
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, error: BaseException, journal_trouble: str | None = None) -> None:
         self.last_error = str(error)
         if self.since is None:
             self.since = self._now()
-            _log.error("Recording waits, the application goes on: %s", error)
+            journal = "" if journal_trouble is None else f" The journal cannot be written either ({journal_trouble})."
+            _log.error("Recording waits, the application goes on: %s%s", error, journal)
         longest = LONGEST_FOR_A_PERSON if isinstance(error, NewerSchemaError) else LONGEST_BACKOFF
         self.backoff = min(max(self.backoff * 2, FIRST_BACKOFF), longest) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
 

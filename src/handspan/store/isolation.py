@@ -62,11 +62,12 @@ def _halves(segment: Segment) -> tuple[Segment, Segment]:
     records, running = segment.records, segment.running
     if len(records) > 1 or not running:
         middle = len(records) // 2
-        first = replace(segment, records=records[:middle], running=[])
-        second = replace(segment, records=records[middle:], losses=[])
+        first = replace(segment, records=records[:middle], running=[], losses=[])
+        second = replace(segment, records=records[middle:])
     else:
         middle = len(running) // 2 if not records else 0
-        first = replace(segment, running=running[:middle])
-        second = replace(segment, records=[], running=running[middle:], losses=[])
+        first = replace(segment, running=running[:middle], losses=[])
+        second = replace(segment, records=[], running=running[middle:])
+    first.number -= 1  # the mark must not move, nor the losses be counted, before the last part is in the file
     first.idempotent = second.idempotent = True
     return first, second

@@ -8,9 +8,10 @@ A forked child inherits the descriptor, and with it would keep a dead parent's l
 
 import fcntl
 import os
+import threading
 from pathlib import Path
 
-__all__ = ["SessionLock", "is_alive", "remove_stale", "sidecar_dir"]
+__all__ = ["SessionLock", "is_alive", "noted", "sidecar_dir"]
 
 
 def sidecar_dir(path: str) -> Path:
@@ -28,18 +29,25 @@ class SessionLock:
     def __init__(self, path: str, instance_id: str) -> None:
         self._path = _lock_path(path, instance_id)
         self._fd: int | None = None
+        self._mutex = threading.Lock()
 
     def acquire(self) -> None:
-        """Twice is once. Raises OSError where the directory cannot be written or has no locks."""
-        if self._fd is not None:
-            return
-        fd = self._created()
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(fd)
-            raise
-        self._fd = fd
+        """Twice is once, and again when somebody removed the file. Raises OSError where the directory cannot be
+        written or has no locks, and where another process holds it."""
+        with self._mutex:
+            if self._fd is not None:
+                if _same_file(self._path, self._fd):
+                    return
+                self.forget()
+            fd = self._created()
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not _same_file(self._path, fd):  # its holder ended in between, and took the name with it
+                    raise BlockingIOError(self._path)
+            except OSError:
+                os.close(fd)
+                raise
+            self._fd = fd
 
     def _created(self) -> int:
         """The directory goes with its last lock, perhaps between our making it and our using it: try again."""
@@ -69,6 +77,18 @@ class SessionLock:
             self._fd = None
 
 
+def _same_file(path: Path, fd: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(fd))
+    except OSError:
+        return False
+
+
+def noted(path: str) -> set[str]:
+    """Instances with a lock file, held or not: one may have died before its session was in the database."""
+    return {found.stem for found in sidecar_dir(path).glob("*.lock")}
+
+
 def is_alive(path: str, instance_id: str) -> bool:
     """Whether the process of this session still holds its lock. What may not be asked counts as alive."""
     try:
@@ -84,7 +104,3 @@ def is_alive(path: str, instance_id: str) -> bool:
     finally:
         os.close(fd)
     return False
-
-
-def remove_stale(path: str, instance_id: str) -> None:
-    _lock_path(path, instance_id).unlink(missing_ok=True)

@@ -2,20 +2,25 @@
 
 import logging
 import sqlite3
-from typing import Final
+from typing import Final, Literal
 
-from handspan.records import Session
-from handspan.store.commit import transaction
-from handspan.store.liveness import SessionLock, is_alive, remove_stale
+from handspan.clock import to_epoch, to_ns
+from handspan.records import Journals, ListenerRegistration, Loss, Orphan, Segment, Session
+from handspan.store.commit import add_losses, transaction
+from handspan.store.isolation import commit_what_can_be
+from handspan.store.liveness import SessionLock, is_alive, noted
 from handspan.store.parents import Parents
 from handspan.store.statements import statements
 
 __all__ = ["INTERRUPTED_MESSAGE", "RETIRE_AFTER", "SessionLife"]
 
+Kind = Literal["handler", "job", "span"]
+
 _SQL: Final = statements("sql/sessions.sql")
 _log = logging.getLogger("handspan.store")
 
 INTERRUPTED_MESSAGE: Final = "The process ended while this ran."
+HOUR_NS: Final = 3_600 * 10**9
 RETIRE_AFTER: Final = 60.0  # seconds an application has to register what it registers
 
 
@@ -44,24 +49,76 @@ class SessionLife:
             self._conn.execute(_SQL["clear_running"], {"session_id": values["session_id"]})
             self._conn.execute(_SQL["release_all"], {"session_id": values["session_id"]})
 
-    def bury_the_dead(self) -> int:
-        """End the sessions whose process is gone: what they had in flight becomes ProcessInterrupted."""
+    def bury_the_dead(self, journals: Journals | None = None) -> int:
+        """End the sessions whose process is gone: what their journals hold is committed, what they had in flight
+        becomes ProcessInterrupted. Each under its own lock, which dies with us: nobody does it twice at once."""
+        open_ = self._conn.execute(_SQL["open_sessions"], {"instance_id": self._session.instance_id}).fetchall()
+        left = set() if journals is None else journals.instances() - {self._session.instance_id}
         buried = 0
-        sessions = self._conn.execute(_SQL["open_sessions"], {"instance_id": self._session.instance_id}).fetchall()
-        for session_id, instance_id, _ in sessions:
+        others = left | noted(self._path) - {self._session.instance_id}
+        for instance_id in sorted(others.union(instance_id for _, instance_id, _ in open_)):
             if is_alive(self._path, instance_id):
                 continue
-            values = {"session_id": session_id, "message": INTERRUPTED_MESSAGE}
-            with transaction(self._conn, self._parents):
-                ended = self._conn.execute(_SQL["crash_session"], {"session_id": session_id}).rowcount
-                if ended:  # 0: another process was quicker
-                    self._conn.execute(_SQL["interrupt_handlers"], values)
-                    self._conn.execute(_SQL["interrupt_jobs"], values)
-                    self._conn.execute(_SQL["clear_running"], {"session_id": session_id})
-                    self._conn.execute(_SQL["release_all"], {"session_id": session_id})
-            remove_stale(self._path, instance_id)
-            buried += ended
+            lock = SessionLock(self._path, instance_id)
+            try:
+                lock.acquire()
+            except BlockingIOError:
+                continue  # another process is at it
+            except OSError as error:
+                _log.debug("No lock for the session %s: %s", instance_id, error)
+            try:
+                orphan = journals.orphan(instance_id) if journals is not None and instance_id in left else None
+                buried += self._bury(instance_id, orphan)
+                if journals is not None:
+                    journals.forget(instance_id)
+            except OSError as error:
+                _log.error("The journal of session %s stays for the next start: %s", instance_id, error)
+            finally:
+                lock.release()
         return buried
+
+    def _bury(self, instance_id: str, orphan: Orphan | None) -> int:
+        losses: list[Loss] = []
+        if orphan is not None:
+            self._replay(orphan, losses)
+        found = self._conn.execute(_SQL["session_id"], {"instance_id": instance_id}).fetchone()
+        if found is None:
+            return 0
+        values = {"session_id": found[0], "message": INTERRUPTED_MESSAGE}
+        with transaction(self._conn, self._parents):
+            ended = self._conn.execute(_SQL["crash_session"], values).rowcount
+            if ended or orphan is not None:  # else another process was quicker
+                self._conn.execute(_SQL["interrupt_handlers"], values)
+                self._conn.execute(_SQL["interrupt_jobs"], values)
+                self._conn.execute(_SQL["clear_running"], values)
+                self._conn.execute(_SQL["release_all"], values)
+                add_losses(self._conn, found[0], losses)
+        return int(ended)
+
+    def _replay(self, orphan: Orphan, losses: list[Loss]) -> None:
+        def rejected(part: Segment) -> None:
+            for record in part.records:
+                of = part.registrations.get(record.registration)
+                kind: Kind = "span" if of is None else "handler" if isinstance(of, ListenerRegistration) else "job"
+                losses.append(Loss(record.start_ns // HOUR_NS * HOUR_NS, "store", kind, "rejected", 1))
+
+        started = to_epoch(to_ns(orphan.session.started_at))
+        with transaction(self._conn, self._parents):
+            session_id = self._parents.session_id(orphan.session, started)
+        mark, alive = self._conn.execute(_SQL["committed"], {"session_id": session_id}).fetchone()
+        spans = 0
+        for segment in orphan.segments(mark):
+            spans += len(segment.records)
+            alive = max(alive, *(to_epoch(x.start_ns + x.duration_ns) for x in (*segment.records, *segment.running)), 0)
+            commit_what_can_be(self._conn, self._parents, segment, alive, rejected)
+        if orphan.damaged:
+            hour_ns = to_ns(orphan.session.started_at) // HOUR_NS * HOUR_NS
+            losses.append(Loss(hour_ns, "journal", "span", "damaged", orphan.damaged))
+        if spans or orphan.damaged:
+            _log.warning(
+                "A process ended without closing: %s finished runs taken over from its journal, %s damaged entries.",
+                spans, orphan.damaged,
+            )  # fmt: skip
 
     def retire_forgotten(self, now: float) -> bool:
         """Retire what no live session of this service holds. False while a session is too young to tell."""

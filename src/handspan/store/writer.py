@@ -19,17 +19,18 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 from typing import Final
 
 from handspan.clock import Clock, to_epoch
 from handspan.errors import DatabaseError, ForeignDatabaseError, NotADatabaseError
-from handspan.records import Registration, Segment, SegmentSource, Session
+from handspan.records import Journals, Registration, Segment, SegmentSource, Session
 from handspan.source import forget_sources
+from handspan.store.alarm import Alarm
 from handspan.store.connection import explain, explained, identity_of, is_busy
 from handspan.store.controls import Controls
 from handspan.store.episodes import Episode
 from handspan.store.isolation import commit_what_can_be
+from handspan.store.journalling import JournalWatch, leave_behind, release_pages
 from handspan.store.liveness import SessionLock
 from handspan.store.opening import open_for_writing
 from handspan.store.options import WriterOptions
@@ -64,9 +65,12 @@ class Writer:
         source: SegmentSource,
         clock: Clock,
         on_commit: Callable[[float], None] = lambda _seconds: None,
+        *,
+        lock: SessionLock | None = None,
+        journals: Journals | None = None,
     ) -> None:
         self._options, self._session, self._source, self._clock = options, session, source, clock
-        self._on_commit = on_commit
+        self._on_commit, self._journals = on_commit, journals
         self._path = os.path.abspath(options.db)  # a daemon may change its directory
         self.stats, self.episode = WriterStats(), Episode(self._now)
         self.opened: Future[None] = Future()
@@ -76,8 +80,7 @@ class Writer:
         self._threadless = self._gave_up = self._ended = False
         self._identity: tuple[int, int] | None = None
         self._io = threading.Lock()  # held while this thread is inside SQLite: a fork waits for it
-        self._wake: SimpleQueue[bool] = SimpleQueue()
-        """True: at once. In C: an Event that a signal handler's exception interrupts stays locked for ever."""
+        self._alarm = Alarm()
         self._closing = threading.Event()
         self._close_deadline = 0.0
         self._controls = Controls(session)
@@ -85,7 +88,8 @@ class Writer:
         self._conn: sqlite3.Connection | None = None
         self._parents: Parents | None = None
         self._life: SessionLife | None = None
-        self._lock = SessionLock(self._path, session.instance_id)
+        self._lock = lock or SessionLock(self._path, session.instance_id)
+        self._journal_watch = JournalWatch()
         self._upkeep = Upkeep(options.heartbeat_interval)
         self._thread = threading.Thread(target=self._run, name="handspan-writer", daemon=True)
 
@@ -99,11 +103,11 @@ class Writer:
 
     def work(self) -> None:
         """Something waits: commit it within ``commit_interval``."""
-        self._wake.put(False)
+        self._alarm.ring(urgent=False)
 
     def hurry(self) -> None:
         """Commit now: a segment is full."""
-        self._wake.put(True)
+        self._alarm.ring(urgent=True)
 
     def register(self, number: int, registration: Registration) -> None:
         if self._gave_up:
@@ -198,29 +202,20 @@ class Writer:
             return
         if self._conn is None:
             return
-        urgent = self._woken(self._upkeep.next_at)
-        if urgent is False:
-            until = time.monotonic() + self._options.commit_interval
-            while self._woken(until) is False:
-                pass
-        while not self._wake.empty():
-            self._wake.get()
-
-    def _woken(self, until: float) -> bool | None:
-        """True: be quick. False: something waits. None: nothing came until then."""
-        try:
-            return self._wake.get(timeout=max(0.0, until - time.monotonic()))
-        except Empty:
-            return None
+        urgent = self._alarm.wait(self._upkeep.next_at)
+        self._alarm.collect(time.monotonic() + (self._options.commit_interval if urgent is False else 0))
 
     def _turn(self) -> None:
         flushes = len(self._flushes)  # those that come later may mean spans that come later
+        self._source.keep_journal(stuck=False)
         self._write_controls()
         self._write_segments()
         if self.episode.since is not None and self._life is not None:
             self._life.heartbeat(self._now())  # nothing waited, perhaps: is it really over?
         self.episode.succeeded()
+        self._journal_watch.look(self._source.journal_trouble)
         self._answer_flushes(flushes, True)
+        release_pages(self._open_connection(), self._source)
         self._periodic()
 
     def _write_controls(self) -> None:
@@ -294,7 +289,8 @@ class Writer:
         try:
             with explained(path):
                 life.begin(self._lock, self._now())
-                life.bury_the_dead()
+                self._source.keep_journal(stuck=False)
+                life.bury_the_dead(self._journals)
         except BaseException:
             conn.close()
             raise
@@ -324,9 +320,13 @@ class Writer:
             self.opened.set_exception(error)
         self._answer_tried(error)
         self._gave_up = True
+        self._source.leave(keep=False)
+        self._lock.release()
 
     def _failed(self, error: BaseException) -> None:
-        self.episode.failed(explain(error, self._path) if isinstance(error, sqlite3.Error) else error)
+        self._source.keep_journal(stuck=True)
+        error_here = explain(error, self._path) if isinstance(error, sqlite3.Error) else error
+        self.episode.failed(error_here, self._source.journal_trouble)
         self._answer_tried(None)
         if not is_busy(error):
             self._drop_connection()  # after an I/O error a fresh one sees what is really there
@@ -355,20 +355,13 @@ class Writer:
                 if time.monotonic() + self.episode.backoff >= self._close_deadline:
                     break
                 time.sleep(self.episode.backoff)  # nothing else is this thread's to do any more
-        lost = 0
-        self._source.seal()
-        while (segment := self._source.next_segment()) is not None:
-            lost += len(segment.records)
-            self._source.abandoned(segment, "shutdown")
-        if lost:
-            _log.error("%s finished runs were not stored: %s", lost, self.episode.last_error)
         self._ended = True
         self._answer_flushes(len(self._flushes), self.episode.since is None)
         try:
             self._drop_connection()
         except sqlite3.Error:
             pass  # a connection that cannot even close has nothing left to lose
-        self._lock.release()
+        leave_behind(self._source, self._lock, self.episode.last_error)
 
     def _ensure_open_for_the_end(self) -> bool:
         if self.opened.done() and self.opened.exception() is not None:

@@ -101,7 +101,7 @@ INSERT INTO losses (hour, session_id, stage, kind, reason, count) VALUES (:hour,
 ON CONFLICT (hour, session_id, stage, kind, reason) DO UPDATE SET count = count + excluded.count
 
 -- mark_segment: how far this session's segments have come, and that it lives
-UPDATE sessions SET committed_segment = :number, last_heartbeat_at = :now WHERE id = :session_id
+UPDATE sessions SET committed_segment = max(committed_segment, :number), last_heartbeat_at = :now WHERE id = :session_id
 
 -- invocation_exists: for segments that may have come before
 SELECT 1 FROM handler_invocations WHERE substr(trace_id, 1, 4) = substr(:trace_id, 1, 4) AND trace_id = :trace_id AND span_id = :span_id

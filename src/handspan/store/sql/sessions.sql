@@ -10,6 +10,12 @@ WHERE id = :session_id AND stopped_at IS NULL
 -- open_sessions: those that no one has ended, with what tells whether their process lives
 SELECT id, instance_id, last_heartbeat_at FROM sessions WHERE stopped_at IS NULL AND instance_id <> :instance_id
 
+-- session_id: of an instance, if it is known here
+SELECT id FROM sessions WHERE instance_id = :instance_id
+
+-- committed: how far a session's segments have come, and its last sign of life
+SELECT committed_segment, last_heartbeat_at FROM sessions WHERE id = :session_id
+
 -- crash_session: its process is gone; the heartbeat only dates it
 UPDATE sessions SET stopped_at = last_heartbeat_at, stop_reason = 'crash' WHERE id = :session_id AND stopped_at IS NULL
 
@@ -24,6 +30,8 @@ SELECT r.listener_id, r.session_id, r.execution_start_ts,
        r.parent_span_id, r.link_trace_id, r.link_span_id, r.queue_ms, 'ProcessInterrupted', :message
 FROM running AS r JOIN sessions AS s ON s.id = r.session_id
 WHERE r.session_id = :session_id AND r.listener_id IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM handler_invocations AS i
+                  WHERE substr(i.trace_id, 1, 4) = substr(r.trace_id, 1, 4) AND i.trace_id = r.trace_id AND i.span_id = r.span_id)
 
 -- interrupt_jobs: likewise
 INSERT INTO job_executions (job_id, session_id, execution_start_ts, duration_ms, status, trace_id, span_id,
@@ -33,6 +41,8 @@ SELECT r.job_id, r.session_id, r.execution_start_ts,
        r.parent_span_id, r.link_trace_id, r.link_span_id, r.scheduled_ts, 'ProcessInterrupted', :message
 FROM running AS r JOIN sessions AS s ON s.id = r.session_id
 WHERE r.session_id = :session_id AND r.job_id IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM job_executions AS e
+                  WHERE substr(e.trace_id, 1, 4) = substr(r.trace_id, 1, 4) AND e.trace_id = r.trace_id AND e.span_id = r.span_id)
 
 -- clear_running: they are rows now
 DELETE FROM running WHERE session_id = :session_id

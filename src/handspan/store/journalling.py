@@ -1,0 +1,49 @@
+"""What the writer does for the journal: let go of pages the database no longer needs, and leave one behind."""
+
+import logging
+import sqlite3
+
+from handspan.records import SegmentSource
+from handspan.store.liveness import SessionLock
+
+__all__ = ["JournalWatch", "leave_behind", "release_pages"]
+
+_log = logging.getLogger("handspan.store")
+
+
+class JournalWatch:
+    """Says once when the journal alone fails, and once when it is over; with the database, its episode says it."""
+
+    def __init__(self) -> None:
+        self._said = False
+
+    def look(self, trouble: str | None) -> None:
+        if trouble is not None and not self._said:
+            _log.error("The journal cannot be written (%s): a kill -9 now loses what is not committed.", trouble)
+        elif trouble is None and self._said:
+            _log.warning("The journal is written again.")
+        self._said = trouble is not None
+
+
+def release_pages(conn: sqlite3.Connection, source: SegmentSource) -> None:
+    """Remove committed pages, once a checkpoint has synced what they hold: ``synchronous=NORMAL`` does not sync at
+    COMMIT, and a power cut may take back the last ones. A reader in the way: at a later turn."""
+    pages = source.journal_pages_done()
+    if not pages:
+        return
+    busy, in_wal, checkpointed = conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    if not busy and in_wal == checkpointed:
+        source.remove_journal_pages(pages)
+
+
+def leave_behind(source: SegmentSource, lock: SessionLock, why: str | None) -> None:
+    """The end of a session: what is not committed stays in its journal for the next start, or is lost and counted."""
+    kept, lost = source.leave(keep=True)
+    if kept:
+        _log.warning("%s finished runs wait in the journal for the next start: %s", kept, why)
+    if lost:
+        _log.error("%s finished runs were not stored: %s", lost, why)
+    if kept:
+        lock.forget()  # free, with its file: whoever starts next takes them over
+    else:
+        lock.release()
