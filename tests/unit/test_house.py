@@ -305,6 +305,8 @@ def shown(default):
     """A default as the page shows it."""
     if default is None:
         return "none"
+    if isinstance(default, tuple):
+        return f"`{','.join(default)}`"
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
