@@ -70,6 +70,7 @@ _KEY: Final = re.compile(
     re.VERBOSE,
 )
 _SIGNS: Final = (":", "=", "--", "',", '",')  # without one of these no key is found
+_NAME: Final = re.compile(r"[\w.\-]{1,100}")
 _PAIR: Final = re.compile(r"[(\[][bB]?[\"']\Z")
 _OPEN: Final = re.compile(r"(?:[bBrRuUfF]{1,2})?(?P<escape>\\*+)(?P<quote>\"\"\"|'''|\"|')")
 _INSIDE: Final = {'"': re.compile(r'(?:[^"\\\r\n]|\\.)*+'), "'": re.compile(r"(?:[^'\\\r\n]|\\.)*+")}
@@ -100,7 +101,7 @@ class _Values:
             return None if text[start:end] in ("", REDACTED) else (start, end, REDACTED)
         if text.startswith(f"{REDACTED}@", start):  # a URL, whose user is called so
             return None
-        if header and found["colon"]:
+        if header and found["colon"] and not found["quote"]:
             matched = _HEADER.match(text, start)
             end = start if matched is None else start + len(matched[0].rstrip())
         else:
@@ -171,7 +172,7 @@ _SHAPES: Final = tuple(
         # To the last @ of the authority: passwords hold unescaped ones. No part of it runs into another URL.
         ("://", r"(?P<keep>://[^\s/?#\"'<>@:]*+:)(?:(?!\[redacted\])[^\s/?#\"'<>])+(?=@)"),
         # A digit among the first 64: "Bearer authentication" is prose.
-        ("earer ", r"(?P<keep>earer[ ]++)(?=[\w.~+/\-]{0,63}\d)[\w.~+/\-]{8,}+=*+"),
+        ("earer ", r"(?P<keep>earer[ ]++)(?=[^\s\"'<>,;()\[\]{}&]{0,63}\d)[^\s\"'<>,;()\[\]{}&]{8,}+"),
         ("-----BEGIN ", r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z0-9 ]{0,30}KEY-----|\Z)"),
         ("eyJ", r"eyJ(?<![\w\-]eyJ)[\w\-]{8,}+(?:\.[\w\-]*+){2,4}+"),  # a JWT: {" in base64url, then dots
         ("AKIA", r"AKIA(?<!\wAKIA)[A-Z0-9]{16}(?!\w)"),  # Amazon
@@ -295,7 +296,7 @@ class Redactor:
 
     def _of_key(self, key: object, value: Any, room: int) -> Any:
         key = _as_text(key)
-        if key is None or not self.is_secret(key):
+        if key is None or not self.is_secret(key[-MAX_KEY:]):
             return self.value(value, room)
         is_none = value is None or isinstance(value, bool) or (isinstance(value, str) and not value)
         return value if is_none else REDACTED
@@ -306,8 +307,12 @@ class Redactor:
         for item in values:
             found.append(REDACTED if hidden and isinstance(item, str | bytes) else self.value(item, room))
             key = _as_text(item)
-            is_key = key is not None and (len(values) == 2 or (key.startswith("--") and "=" not in key))
-            hidden = is_key and len(key) <= MAX_KEY and self.is_secret(key)  # type: ignore[arg-type]  # not None
+            hidden = (
+                key is not None
+                and (len(values) == 2 or key.startswith("--"))
+                and _NAME.fullmatch(key) is not None
+                and self.is_secret(key)
+            )
         return found
 
     def _pairs(self, text: str) -> str:
@@ -332,7 +337,7 @@ class Redactor:
         return self.is_secret(f"{before}_{key}")
 
     def _is_secret(self, key: str) -> bool:
-        words = _words(key[-MAX_KEY:])
+        words = _words(key)
         for first in range(len(words)):
             joined = ""
             for last in range(first, len(words)):
