@@ -69,7 +69,6 @@ _KEY: Final = re.compile(
     )""",
     re.VERBOSE,
 )
-_SIGNS: Final = (":", "=", "--", "',", '",')  # without one of these no key is found
 _NAME: Final = re.compile(r"[\w.\-]{1,100}")
 _PAIR: Final = re.compile(r"[(\[][bB]?[\"']\Z")
 _OPEN: Final = re.compile(r"(?:[bBrRuUfF]{1,2})?(?P<escape>\\*+)(?P<quote>\"\"\"|'''|\"|')")
@@ -189,6 +188,9 @@ _SHAPES: Final = tuple(
 )
 
 
+SHORTEST_SHAPE: Final = 13  # characters of the shortest that holds no colon: eyJ, eight, two dots
+
+
 def _shape_hidden(found: re.Match[str]) -> str:
     return (found.groupdict().get("keep") or "") + REDACTED
 
@@ -219,6 +221,7 @@ class Redactor:
         self._stems = tuple(sorted(stem for stem in stems if not any(o != stem and o in stem for o in stems)))
         self.is_secret: Callable[[str], bool] = lru_cache(maxsize=1024)(self._is_secret)
         """Whether the value of this key is to be hidden."""
+        self._known = lru_cache(maxsize=1024)(lambda name: (self.text(name), self._is_secret(name)))
 
     def __bool__(self) -> bool:
         return bool(self._listed)
@@ -229,10 +232,13 @@ class Redactor:
             return text
         try:
             text = str.__str__(text)
+            has_sign = ":" in text or "=" in text or "--" in text or "'," in text or '",' in text
+            if not has_sign and len(text) < SHORTEST_SHAPE:
+                return text
             for hint, shape in _SHAPES:
                 if hint in text and (hint != "://" or "@" in text):
                     text = shape.sub(_shape_hidden, text)
-            if not any(sign in text for sign in _SIGNS):
+            if not has_sign:
                 return text
             lowered = text.lower()
             return self._pairs(text) if any(stem in lowered for stem in self._stems) else text
@@ -289,17 +295,25 @@ class Redactor:
         return self.text(end)
 
     def _mapping(self, values: Mapping[Any, Any], room: int) -> dict[Any, Any]:
-        return {
-            self.text(key) if isinstance(key, str) else key: self._of_key(key, item, room)
-            for key, item in values.items()
-        }
+        found = {}
+        for key, value in values.items():
+            name, is_secret = self._name(key)
+            if not is_secret:
+                found[name] = self.value(value, room)
+            elif value is None or isinstance(value, bool) or (isinstance(value, str) and not value):
+                found[name] = value
+            else:
+                found[name] = REDACTED
+        return found
 
-    def _of_key(self, key: object, value: Any, room: int) -> Any:
-        key = _as_text(key)
-        if key is None or not self.is_secret(key[-MAX_KEY:]):
-            return self.value(value, room)
-        is_none = value is None or isinstance(value, bool) or (isinstance(value, str) and not value)
-        return value if is_none else REDACTED
+    def _name(self, key: Any) -> tuple[Any, bool]:
+        """The key as it is stored, and whether its value is to be hidden."""
+        if isinstance(key, str):
+            name = str.__str__(key)
+            if len(name) <= MAX_KEY:
+                return self._known(name)
+            return self.text(name), self._is_secret(name[-MAX_KEY:])
+        return key, isinstance(key, bytes) and self.is_secret(key[-MAX_KEY:].decode("latin-1"))
 
     def _items(self, values: list[Any] | tuple[Any, ...], room: int) -> list[Any]:
         """Also ``("authorization", "x")``, as headers are given, and ``["--password", "x"]``."""
