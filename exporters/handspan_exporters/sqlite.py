@@ -21,6 +21,7 @@ from handspan.recording.convert import foreign_record, inferred_registration
 from handspan.recording.exporting import begin_exporting, end_exporting
 from handspan.recording.queue import SegmentQueue
 from handspan.records import Registration
+from handspan.redaction import redactor_for
 from handspan.settings import Settings
 from handspan.store.writer import Writer
 
@@ -65,8 +66,9 @@ class SQLiteSpanExporter(SpanExporter):
             return SpanExportResult.FAILURE if self._shut else SpanExportResult.SUCCESS
         with self._mutex:
             queue, writer = self._open(spans[0])
+        redactor = redactor_for(self._settings.redact_keys)
         for span in spans:
-            queue.append(foreign_record(span, self._number_of(span)))
+            queue.append(foreign_record(span, self._number_of(span), redactor))
         return SpanExportResult.SUCCESS if writer.flush(self._export_timeout) else SpanExportResult.FAILURE
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:

@@ -4,6 +4,8 @@ Nothing here raises, whatever ``__str__`` or ``__repr__`` of the exception do.
 
 A traceback's text is formatted once per distinct stack: formatting costs 100-300 us, an error storm has
 one stack, and its text depends on code and line numbers only once the message line is taken off.
+
+Texts are redacted here, where they are made: nothing later needs to ask, and only failures pay.
 """
 
 import asyncio
@@ -18,10 +20,12 @@ import msgspec
 
 from handspan.errors import HandspanError
 from handspan.records import CANCELLED, ERROR, SUCCESS, Run, Status
+from handspan.redaction import Redactor
 
 __all__ = ["ExecutionResult", "OutcomeLimits", "error_type_of", "fail", "is_expected", "message_of"]
 
 CACHED_STACKS: Final = 256
+_UNREDACTED: Final = Redactor(())
 MAX_FRAMES: Final = 64  # of a recursion error's thousand: the first and the last half
 
 
@@ -63,6 +67,7 @@ class ExecutionResult(msgspec.Struct, frozen=True):
 class OutcomeLimits:
     max_message_chars: int
     max_traceback_chars: int
+    redactor: Redactor = _UNREDACTED  # ``Telemetry`` gives the settings'
 
 
 def fail(run: Run, error: BaseException, limits: OutcomeLimits, *, deadline: float | None = None) -> None:
@@ -79,7 +84,7 @@ def fail(run: Run, error: BaseException, limits: OutcomeLimits, *, deadline: flo
         return
     run.status = ERROR
     run.error_type, run.exception_type = _NAME(kind), error_type_of(kind)
-    run.error_message = _cut(message_of(error), limits.max_message_chars)
+    run.error_message = _cut(message_of(error), limits)
     run.error_traceback, tail = _traceback_of(error, limits)
     usual = f"{run.exception_type}: {run.error_message}" if run.error_message else run.exception_type
     run.exception_tail = None if tail in (None, usual) else tail
@@ -146,9 +151,9 @@ def _full_text(error: BaseException, limits: OutcomeLimits) -> tuple[str, str]:
     _shorten(exception)
     text, tail = "".join(exception.format()), "".join(exception.format_exception_only())
     if issubclass(type(error), BaseExceptionGroup) or not text.endswith(tail):
-        return _cut_middle(text, limits.max_traceback_chars), ""
-    text = _cut_middle(text.removesuffix(tail), limits.max_traceback_chars)
-    return text, _cut(tail.rstrip("\n"), limits.max_message_chars)
+        return _cut_middle(text, limits), ""
+    text = _cut_middle(text.removesuffix(tail), limits)
+    return text, _cut(tail.rstrip("\n"), limits)
 
 
 def _shorten(exception: traceback.TracebackException) -> None:
@@ -170,7 +175,7 @@ def _shorten(exception: traceback.TracebackException) -> None:
 def _stack_text(tb: TracebackType | None, limits: OutcomeLimits) -> str | None:
     if tb is None:
         return None
-    key: list[object] = [limits.max_traceback_chars]
+    key: list[object] = [limits.max_traceback_chars, limits.redactor]
     step: TracebackType | None = tb
     while step is not None and len(key) < 4 * MAX_FRAMES:
         key += (step.tb_frame.f_code, step.tb_lasti)
@@ -178,7 +183,7 @@ def _stack_text(tb: TracebackType | None, limits: OutcomeLimits) -> str | None:
     found = _stacks.get(tuple(key)) if step is None else None
     if found is None:
         found = "Traceback (most recent call last):\n" + "".join(_frame_lines(tb))
-        found = _cut_middle(found, limits.max_traceback_chars)
+        found = _cut_middle(found, limits)
         if step is None:
             _stacks[tuple(key)] = found
             while len(_stacks) > CACHED_STACKS:
@@ -196,12 +201,15 @@ def _frame_lines(tb: TracebackType) -> list[str]:
     return [*lines[:half], f"  ... {len(lines) - MAX_FRAMES} frames cut by handspan ...\n", *lines[-half:]]
 
 
-def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else f"{text[:limit]} ... ({len(text) - limit} characters cut by handspan)"
+def _cut(text: str, limits: OutcomeLimits) -> str:
+    limit = limits.max_message_chars
+    first = limits.redactor.head(text, limit)
+    return first if len(text) <= limit else f"{first} ... ({len(text) - limit} characters cut by handspan)"
 
 
-def _cut_middle(text: str, limit: int) -> str:
+def _cut_middle(text: str, limits: OutcomeLimits) -> str:
+    limit, redactor = limits.max_traceback_chars, limits.redactor
     if len(text) <= limit:
-        return text
-    first, last = text[: limit // 2], text[len(text) - limit // 2 :]
+        return redactor.text(text)
+    first, last = redactor.head(text, limit // 2), redactor.tail(text, limit // 2)
     return f"{first}\n... {len(text) - limit} characters cut by handspan ...\n{last}"

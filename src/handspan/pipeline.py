@@ -20,6 +20,7 @@ from handspan.recording.journal import Journal
 from handspan.recording.processor import DurableSpanProcessor
 from handspan.recording.replay import JournalFiles
 from handspan.records import Registration, Session
+from handspan.redaction import redactor_for
 from handspan.settings import Settings
 from handspan.store.liveness import SessionLock, sidecar_dir
 from handspan.store.sessions import INTERRUPTED_MESSAGE
@@ -45,7 +46,7 @@ def new_session(settings: Settings, resource: Mapping[str, Any], started_ns: int
         pid=os.getpid(),
         python_version=platform.python_version(),
         handspan_version=__version__,
-        resource=dict(resource) or None,
+        resource=redactor_for(settings.redact_keys).mapping(resource) or None,
     )
 
 
@@ -66,6 +67,7 @@ class Pipeline:
         self.processor = DurableSpanProcessor(
             self.session,
             self.registrations,
+            redactor_for(settings.redact_keys),
             segment_max_spans=settings.segment_max_spans,
             max_spans=settings.queue_max_spans,
             max_bytes=settings.queue_max_mb * 1024 * 1024,

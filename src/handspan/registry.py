@@ -16,6 +16,7 @@ from handspan.clock import to_epoch, to_ns
 from handspan.commands import ErrorHook, Handle, Job, Listener
 from handspan.errors import DuplicateRegistrationError, RegistrationError
 from handspan.records import ListenerRegistration, Registration, ScheduledJobRegistration
+from handspan.redaction import Redactor
 from handspan.serialize import safe_json_serialize
 from handspan.source import callable_source, location_of_caller
 
@@ -39,11 +40,16 @@ class Registry:
     """The live registrations of one ``Telemetry``."""
 
     def __init__(
-        self, owner: object, sink: Callable[[], RegistrationSink], registrations: dict[int, Registration]
+        self,
+        owner: object,
+        sink: Callable[[], RegistrationSink],
+        registrations: dict[int, Registration],
+        redactor: Redactor,
     ) -> None:
         self._owner = owner
         self._sink = sink  # asked for each time: a forked child has another writer
         self._registrations = registrations
+        self._redactor = redactor
         self._live: dict[Key, Handle] = {}
         self._numbers: dict[Key, int] = {}
         self._mutex = threading.Lock()
@@ -78,7 +84,7 @@ class Registry:
             throttle=throttle,
             once=once,
             priority=priority,
-            predicate_description=predicate_description,
+            predicate_description=self._redactor.value(predicate_description),
             **_place(source, stacklevel),
         )
         key = ("listener", app_key, instance_index, registration.name, topic)
@@ -111,10 +117,10 @@ class Registry:
             job_name=job_name or source.method,
             handler_method=source.method,
             trigger_type=trigger_type,
-            trigger_value=trigger_value,
+            trigger_value=self._redactor.value(trigger_value),
             repeat=repeat,
-            args_json=safe_json_serialize(list(args)),
-            kwargs_json=safe_json_serialize(dict(kwargs or {})),
+            args_json=safe_json_serialize(list(args), self._redactor),
+            kwargs_json=safe_json_serialize(dict(kwargs or {}), self._redactor),
             **_place(source, stacklevel),
         )
         key = ("job", app_key, instance_index, registration.job_name)

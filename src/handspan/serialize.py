@@ -4,9 +4,12 @@ import base64
 import json
 import math
 import re
+import sys
 from typing import Any, Final
 
 import msgspec
+
+from handspan.redaction import Redactor
 
 __all__ = ["attributes_from_json", "attributes_json", "clean_text", "safe_json_serialize"]
 
@@ -18,14 +21,17 @@ MAX_DEPTH: Final = 8  # OTLP allows nesting; a cycle or a bomb ends here
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-def safe_json_serialize(value: object) -> str:
+def safe_json_serialize(value: object, redactor: Redactor | None = None) -> str:
     """JSON of registration-time arguments; a fixed placeholder for what has none.
 
     The same program gives the same text at every start: no memory address, no order of a set. A registration
     would look changed after each restart otherwise.
     """
     try:
-        return json.dumps(_stable(value), sort_keys=True, ensure_ascii=False)
+        plain = _stable(value)
+        if redactor is not None:
+            plain = redactor.value(plain, sys.getrecursionlimit())  # a tree by now: as deep as it is
+        return json.dumps(plain, sort_keys=True, ensure_ascii=False)
     except Exception:  # noqa: BLE001 - a hostile __str__ may raise anything; RecursionError and TypeError are common
         return NON_SERIALIZABLE
 

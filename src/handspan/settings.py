@@ -5,7 +5,7 @@ Each default carries its unit and reason. ``docs/settings.md`` documents every o
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields
 from typing import Annotated, Any, Final, Literal, get_type_hints
 
 import msgspec
@@ -19,6 +19,8 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]  # a day; a lock can wait 292 years, but not inf
 Days = Annotated[float, msgspec.Meta(gt=0, le=36_500)]
 Megabytes = Annotated[int, msgspec.Meta(ge=1)]
+
+KeyWord = Annotated[str, msgspec.Meta(pattern=r"[^\W\d_]", max_length=100)]  # a letter, at least
 
 ENV_PREFIX = "HANDSPAN_"
 
@@ -98,6 +100,10 @@ class Settings:
     max_traceback_chars: Count = 32_000
     """Longer tracebacks are cut in the middle, and say so."""
 
+    redact_keys: tuple[KeyWord, ...] = ("default",)
+    """Words of keys whose values are replaced by ``[redacted]`` before anything is stored. ``default`` stands for
+    :data:`handspan.redaction.DEFAULT_KEYS`, ``-word`` takes one out, none at all turns redaction off."""
+
     handle_sigterm: bool = True
     """On SIGTERM's default action, commit what finished before dying of it."""
 
@@ -119,7 +125,7 @@ class Settings:
         for name, field in known.items():
             text = environ.get(ENV_PREFIX + name.upper())
             if text:
-                values[name] = _SWITCHES.get(text.strip().lower(), text) if field.type is bool else text
+                values[name] = _from_text(field, text)
         if isinstance(overrides.get("db"), os.PathLike):
             overrides["db"] = os.fspath(overrides["db"])
         given = cls._checked(values, strict=False) | cls._checked(overrides, strict=True)
@@ -136,6 +142,16 @@ class Settings:
             except msgspec.ValidationError as error:
                 raise SettingsError(f"The setting {name!r} cannot be {value!r}: {error}.") from None
         return found
+
+
+def _from_text(field: "Field[Any]", text: str) -> Any:
+    """What msgspec does not read: a switch in people's words, a list. ``none`` is the empty list: an empty
+    variable counts as not set."""
+    if field.type is bool:
+        return _SWITCHES.get(text.strip().lower(), text)
+    if field.name == "redact_keys":
+        return [] if text.strip().lower() == "none" else [word.strip() for word in text.split(",") if word.strip()]
+    return text
 
 
 _SWITCHES: Final = {"yes": "true", "on": "true", "no": "false", "off": "false"}

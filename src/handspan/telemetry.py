@@ -22,6 +22,7 @@ from handspan.pipeline import Pipeline, new_session
 from handspan.providers.tracing import find_provider, meter_of, open_tracing, resource_of, sdk_disabled, untraced
 from handspan.recording.processor import NotRecording
 from handspan.records import Recorder
+from handspan.redaction import redactor_for
 from handspan.registry import Registry
 from handspan.settings import Settings
 from handspan.store.service import DatabaseService
@@ -81,11 +82,12 @@ class Telemetry:
         self.error_hooks = ErrorHooks(
             hooks, self._pool, timeout=settings.hook_timeout, per_minute=settings.hooks_per_minute
         )
-        limits = OutcomeLimits(settings.max_message_chars, settings.max_traceback_chars)
+        redactor = redactor_for(settings.redact_keys)
+        limits = OutcomeLimits(settings.max_message_chars, settings.max_traceback_chars, redactor)
         executor = CommandExecutor(
             self._tracing.tracer, recorder, RunInstruments(meter), self.error_hooks, self._pool, self._clock, limits
         )
-        registry = Registry(recorder, lambda: self._pipeline.writer, self._pipeline.registrations)
+        registry = Registry(recorder, lambda: self._pipeline.writer, self._pipeline.registrations, redactor)
         self.register_listener = registry.register_listener
         self.register_job = registry.register_job
         self.set_next_run = registry.set_next_run

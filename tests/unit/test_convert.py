@@ -26,9 +26,11 @@ from whenever import Instant
 
 from handspan import ExecuteJob, InvokeHandler
 from handspan.recording.convert import foreign_record, inferred_registration
+from handspan.redaction import Redactor
 from handspan.serialize import attributes_from_json, attributes_json
 from handspan_exporters.sqlite import SQLiteSpanExporter
 
+UNREDACTED = Redactor(())
 START, END = 1_700_000_000_123_456_789, 1_700_000_001_123_456_790
 
 
@@ -65,7 +67,7 @@ def context_of(trace_id=0xABC, span_id=0xDEF, *, remote=False, flags=1, state=No
 
 def ended(span):
     span.end(END)
-    return foreign_record(span, 0)
+    return foreign_record(span, 0, UNREDACTED)
 
 
 # --- any other span ------------------------------------------------------------------------------------
@@ -199,7 +201,7 @@ def test_what_limits_dropped_inside_events_and_links_is_counted():
 def test_an_unfinished_span_is_refused(tracer):
     """There is no duration yet: who asks is wrong."""
     with pytest.raises(ValueError, match="not a finished span"):
-        foreign_record(tracer.start_span("x"), 0)
+        foreign_record(tracer.start_span("x"), 0, UNREDACTED)
 
 
 def test_a_span_of_somebody_else_is_no_registration(tracer):

@@ -18,6 +18,7 @@ import pytest
 
 import handspan
 from handspan import attributes, errors
+from handspan.redaction import DEFAULT_KEYS
 from handspan.settings import ENV_PREFIX, Settings
 from handspan.store import schema
 
@@ -305,6 +306,8 @@ def shown(default):
     """A default as the page shows it."""
     if default is None:
         return "none"
+    if isinstance(default, tuple):
+        return f"`{','.join(default)}`"
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
@@ -316,6 +319,13 @@ def test_every_setting_is_documented_with_its_variable_and_default():
         for field in dataclasses.fields(Settings)
     ]
     assert all(row[3].endswith(".") for row in rows)
+
+
+def test_the_documented_words_are_the_real_ones():
+    """What ``redact_keys`` stands for by default: a person decides by this list what to add."""
+    text = (DOCS / "settings.md").read_text(encoding="utf-8")
+    listed = re.search(r"`default` stands for: (.*?)\. ", text, flags=re.DOTALL)
+    assert tuple(re.findall(r"`(\w+)`", listed[1])) == DEFAULT_KEYS
 
 
 def constants():

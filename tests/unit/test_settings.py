@@ -64,6 +64,8 @@ def test_settings_given_whole_are_taken_as_they_are(monkeypatch, tmp_path):
         pytest.param("handle_sigterm", "YES", True, id="yes"),
         pytest.param("handle_sigterm", " on ", True, id="on-with-spaces"),
         pytest.param("handle_sigterm", "1", True, id="one"),
+        pytest.param("redact_keys", "default, webhook id,-pwd", ("default", "webhook id", "-pwd"), id="words"),
+        pytest.param("redact_keys", "None", (), id="no-words"),
     ],
 )
 def test_a_variable_is_read_as_its_setting_s_type(name, text, value):
@@ -76,7 +78,7 @@ def test_a_variable_is_read_as_its_setting_s_type(name, text, value):
 def test_every_setting_can_be_given_by_variable(name):
     """There is no setting that only code can reach."""
     default = getattr(Settings(), name)
-    text = str(default) if default is not None else "given"
+    text = "given" if default is None else ",".join(default) if isinstance(default, tuple) else str(default)
     assert getattr(Settings.load({f"HANDSPAN_{name.upper()}": text}), name) == (
         default if default is not None else "given"
     )
@@ -113,6 +115,8 @@ def test_a_path_object_is_a_path():
         pytest.param("db", b"home.db", id="bytes-for-a-path"),
         pytest.param("db", "", id="empty-path"),
         pytest.param("db", "a\0b", id="path-with-a-nul"),
+        pytest.param("redact_keys", "password", id="text-for-words"),
+        pytest.param("redact_keys", ["--"], id="word-without-a-letter"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_by_name(name, value):

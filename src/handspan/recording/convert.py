@@ -25,6 +25,7 @@ from handspan.records import (
     ScheduledJobRegistration,
     SpanRecord,
 )
+from handspan.redaction import Redactor
 
 __all__ = [
     "command_record",
@@ -68,9 +69,11 @@ def command_record(
     attributes: Mapping[str, Any] | None,
     events: Iterable[Event],
     links: Iterable[Link],
+    redactor: Redactor,
 ) -> SpanRecord:
-    """A command with what its handler put on the span."""
+    """A command with what its handler put on the span. Its own texts are without secrets already."""
     added = {key: value for key, value in (attributes or {}).items() if key not in names.RUN_ATTRIBUTES}
+    added = redactor.mapping(added)
     if not events and not links:
         return run_record(run, added or None)
     extra = _run_extra(run) or {}
@@ -81,7 +84,7 @@ def command_record(
         extra["events"] = [_event(event) for event in kept]
     if further:
         extra["links"] = [_link(link) for link in further]
-    return run_record(run, added or None, extra)
+    return run_record(run, added or None, redactor.mapping(extra))
 
 
 def running_record(run: Run) -> SpanRecord:
@@ -101,8 +104,29 @@ def interrupted_record(run: Run, duration_ns: int, message: str) -> SpanRecord:
     )
 
 
-def foreign_record(span: ReadableSpan, number: int) -> SpanRecord:
+def foreign_record(span: ReadableSpan, number: int, redactor: Redactor) -> SpanRecord:
     """Any finished span. ``number`` > 0: it is a command's, of the registration so numbered."""
+    return _redacted(_whole_record(span, number), redactor)
+
+
+def _redacted(record: SpanRecord, redactor: Redactor) -> SpanRecord:
+    if not redactor:
+        return record
+
+    def text(value: str | None) -> str | None:
+        return None if value is None else redactor.text(value)
+
+    return replace(
+        record,
+        name=text(record.name),
+        error_message=text(record.error_message),
+        error_traceback=text(record.error_traceback),
+        attributes=None if record.attributes is None else redactor.mapping(record.attributes),
+        extra=None if record.extra is None else redactor.mapping(record.extra),
+    )
+
+
+def _whole_record(span: ReadableSpan, number: int) -> SpanRecord:
     context = span.context
     if context is None or span.start_time is None or span.end_time is None:
         raise ValueError("not a finished span")

@@ -25,6 +25,7 @@ from handspan.recording.journal import Journal
 from handspan.recording.ledger import kind_of
 from handspan.recording.queue import SegmentQueue
 from handspan.records import Registration, Run, Session, SpanRecord
+from handspan.redaction import Redactor
 from handspan.spans import run_of
 
 __all__ = ["DurableSpanProcessor", "NotRecording"]
@@ -45,6 +46,7 @@ class DurableSpanProcessor(SpanProcessor):
         self,
         session: Session,
         registrations: dict[int, Registration],
+        redactor: Redactor,
         *,
         segment_max_spans: int,
         max_spans: int,
@@ -52,6 +54,7 @@ class DurableSpanProcessor(SpanProcessor):
         journal: Journal | None = None,
         idempotent: Callable[[], bool] = bool,
     ) -> None:
+        self._redactor = redactor
         self._idle, self._awaited = threading.Event(), False
         self._new_queue = partial(
             SegmentQueue,
@@ -113,9 +116,10 @@ class DurableSpanProcessor(SpanProcessor):
                 if self._closed:
                     self.queue.lose("span", "after_shutdown")
                 else:
-                    self.queue.append(foreign_record(span, 0))
+                    self.queue.append(foreign_record(span, 0, self._redactor))
             elif isinstance(found, Run):
-                self._take(found, lambda run: command_record(run, span.attributes, span.events, span.links))
+                additions = span.attributes, span.events, span.links
+                self._take(found, lambda run: command_record(run, *additions, self._redactor))
         except Exception:  # noqa: BLE001 - as above
             self.queue.missed += 1
             self._ours("on_end")
@@ -125,7 +129,7 @@ class DurableSpanProcessor(SpanProcessor):
         if additions is None:
             self._take(run, run_record)
         else:
-            self._take(run, lambda run: command_record(run, *additions))
+            self._take(run, lambda run: command_record(run, *additions, self._redactor))
 
     def _take(self, run: Run, to_record: Callable[[Run], SpanRecord]) -> None:
         if run.recorded:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from handspan.clock import to_epoch, to_ns
 from handspan.records import ListenerRegistration, Registration, Session
+from handspan.redaction import redactor_for
 from handspan.serialize import attributes_json, clean_text
 from handspan.source import registration_source
 from handspan.store.statements import statements
@@ -28,8 +29,8 @@ def _clean(text: str | None) -> str | None:
 class Parents:
     """Finds or makes parents on one connection, inside the caller's transaction."""
 
-    def __init__(self, conn: sqlite3.Connection) -> None:
-        self._conn = conn
+    def __init__(self, conn: sqlite3.Connection, redact_keys: tuple[str, ...] = ()) -> None:
+        self._conn, self._redactor = conn, redactor_for(redact_keys)
         self._services: dict[tuple[str, str], int] = {}
         self._sessions: dict[str, int] = {}
         self._registrations: dict[tuple[str, int], int] = {}
@@ -122,9 +123,10 @@ class Parents:
         values = {field: getattr(r, field) for field in r.__dataclass_fields__}
         values = {key: clean_text(value) if isinstance(value, str) else value for key, value in values.items()}
         registered_at = r.registered_at or session.started_at
+        source = registration_source(r.source_file, r.source_line, r.source_span)
         return values | {
             "source_span": None,  # a tuple is nothing SQLite can bind
             "service_id": self.service_id(session),
             "registered_at": to_epoch(to_ns(registered_at)),
-            "registration_source": registration_source(r.source_file, r.source_line, r.source_span),
+            "registration_source": self._redactor.value(source),
         }

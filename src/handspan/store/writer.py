@@ -284,7 +284,7 @@ class Writer:
         except PERMANENT as error:
             self._give_up(error)
             return False
-        parents = Parents(conn)
+        parents = Parents(conn, self._options.redact_keys)
         life = SessionLife(conn, parents, path, self._session)
         try:
             with explained(path):
