@@ -217,7 +217,7 @@ def disk(monkeypatch):
             return real(fd, data[:room])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(journal_module.os, "write", write)
+    monkeypatch.setattr(journal_module, "write", write)
     Disk.full, Disk.room = False, 0
     return Disk
 
@@ -319,14 +319,14 @@ def test_writing_that_stalls_again_and_again_suspends_the_journal(tmp_path, monk
     """One slow write is a busy machine; a disk that stalls is left alone until a new page is quick."""
     moments = iter(range(100_000))
     slow = False
-    monkeypatch.setattr(journal_module.time, "perf_counter", lambda: next(moments) * (1.0 if slow else 1e-6))
+    monkeypatch.setattr(journal_module, "perf_counter", lambda: next(moments) * (1.0 if slow else 1e-6))
     queue = queue_on(journal_in(tmp_path), segment_max_spans=1_000)
     execute(queue, 1)
     assert queue.journal_trouble is None
     slow = True
     execute(queue, 2)
     assert queue.journal_trouble is None
-    for number in range(3, 6):
+    for number in range(3, 7):
         execute(queue, number)
     assert queue.journal_trouble == "writing to the disk stalls"
     queue.keep_journal(stuck=False)

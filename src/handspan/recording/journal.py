@@ -15,9 +15,10 @@ import errno
 import itertools
 import logging
 import os
-import time
 from collections.abc import Callable
+from os import write
 from pathlib import Path
+from time import monotonic, perf_counter
 from typing import Final
 
 from handspan.recording.frames import (
@@ -49,13 +50,13 @@ class Page:
 
     def __init__(self, path: Path, session: Session) -> None:
         self.path = path
-        self.known: set[int] = set()
-        """Numbers of the registrations it holds."""
+        self.known = {0}
+        """Numbers of the registrations it holds; 0 is none."""
         self.segments: set[int] = set()
         """What of it is not committed yet."""
         self.synced = False
         self.size = 0
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             self.append(HEADER + session_frame(session))
         except OSError:
@@ -63,25 +64,29 @@ class Page:
             raise
 
     def append(self, frame: bytes) -> None:
-        written = os.write(self._fd, frame)
-        if written != len(frame):  # the disk filled up half-way: no torn frame in the middle of a page
-            os.ftruncate(self._fd, self.size)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = write(self.fd, frame)
+        if written != len(frame):
+            self.cut()
         self.size += written
+
+    def cut(self) -> None:
+        """The disk filled up half-way through a write: no torn frame in the middle of a page."""
+        os.ftruncate(self.fd, self.size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def exists(self) -> bool:
         """Whether its name still leads to it: somebody may have removed the directory."""
         try:
-            return os.stat(self.path).st_ino == os.fstat(self._fd).st_ino
+            return os.stat(self.path).st_ino == os.fstat(self.fd).st_ino
         except OSError:
             return False
 
     def sync(self) -> None:
         self.synced = True  # once: after a failed fsync the kernel forgets, and a second one would lie
-        os.fsync(self._fd)
+        os.fsync(self.fd)
 
     def close(self) -> None:
-        fd, self._fd = self._fd, -1
+        fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
 
@@ -139,7 +144,12 @@ class Journal:
         return self._write(run.number, start_frame(run))
 
     def ended(self, record: SpanRecord) -> bool:
-        return self._write(record.registration, end_frame(record))
+        frame = end_frame(record)
+        began = perf_counter()  # every other write is measured: a disk that stalls, stalls them all
+        full = self._write(record.registration, frame)
+        if perf_counter() - began > STALL_SECONDS:
+            self._stalled()
+        return full
 
     def _write(self, number: int, frame: bytes) -> bool:
         page = self._page
@@ -150,12 +160,14 @@ class Journal:
             if page is None:
                 self.whole = False
                 return False
-        began = time.perf_counter()
         try:
-            if number and number not in page.known:
+            if number not in page.known:
                 page.append(registration_frame(number, self._registrations[number]))
                 page.known.add(number)
-            page.append(frame)
+            written = write(page.fd, frame)  # Page.append, without the call: this is the hot path
+            if written != len(frame):
+                page.cut()
+            page.size += written
         except OSError as error:
             self._suspend(error.strerror or str(error))
             return False
@@ -163,8 +175,6 @@ class Journal:
             self.whole = False
             _log.error("A span could not be written to the journal: %s: %s", type(error).__name__, error)
             return False
-        if time.perf_counter() - began > STALL_SECONDS:
-            self._stalled()
         return page.size >= self._page_bytes
 
     def seal(self, number: int, losses: list[Loss]) -> Extent | None:
@@ -204,9 +214,9 @@ class Journal:
         if self._page is not None and self._page.size < self._page_bytes // 2 and self._page.exists():
             return
         try:
-            began = time.perf_counter()
+            began = perf_counter()
             page = self._new_page()
-            if self.trouble is not None and time.perf_counter() - began > STALL_SECONDS:
+            if self.trouble is not None and perf_counter() - began > STALL_SECONDS:
                 page.remove()
                 raise OSError(errno.EAGAIN, "writing to the disk still stalls")
             self._next = page
@@ -286,7 +296,7 @@ class Journal:
         return Page(self._directory / name, self._session)
 
     def _stalled(self) -> None:
-        now = time.monotonic()
+        now = monotonic()
         self._stalls = [*(moment for moment in self._stalls if moment > now - STALL_WINDOW), now]
         if len(self._stalls) >= STALLS:
             self._suspend("writing to the disk stalls")
