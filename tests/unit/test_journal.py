@@ -196,6 +196,19 @@ def test_a_file_that_is_no_page_is_no_trouble(tmp_path, data):
     assert content.damaged == (1 if data.strip(b"\0") else 0)
 
 
+def test_a_page_of_another_version_is_kept_and_the_others_are_taken_over(tmp_path):
+    """A newer handspan wrote it, perhaps: its own start will know what it means."""
+    queue = queue_on(journal_in(tmp_path))
+    execute(queue, 1)
+    (tmp_path / "i-1.00000009.journal").write_bytes(b"HSPJ\x02\0\0\0something")
+    files = JournalFiles(tmp_path)
+    orphan = files.orphan("i-1")
+    assert spans(orphan.segments(0)) == [1]
+    assert orphan.damaged == 1
+    files.forget("i-1")
+    assert [path.name for path in tmp_path.iterdir()] == ["i-1.00000009.unread"]
+
+
 # --- pages and trouble ------------------------------------------------------------------------------------
 
 

@@ -22,6 +22,7 @@ One frame is one ``write``, so a death tears at most the last. A frame whose che
 another one follows where its length says; else the page is cut there, at the last whole frame. Both are counted.
 """
 
+import errno
 import struct
 import zlib
 from collections.abc import Iterator
@@ -61,7 +62,8 @@ __all__ = [
 ]
 
 VERSION: Final = 1
-HEADER: Final = struct.pack("<4sHxx", b"HSPJ", VERSION)
+_HEADER: Final = struct.Struct("<4sHxx")
+HEADER: Final = _HEADER.pack(b"HSPJ", VERSION)
 _FRAME: Final = struct.Struct("<IIB")
 _pack_head, _crc32 = _FRAME.pack, zlib.crc32
 
@@ -205,12 +207,16 @@ class Records:
 
 
 def read_page(path: Path) -> PageContent:
-    """Everything but the spans. Raises OSError; damage is counted, never raised."""
+    """Everything but the spans. Raises OSError, also for another version's; damage is counted, never raised."""
     content, data = PageContent(), path.read_bytes()
+    magic, version = _HEADER.unpack(data[: len(HEADER)].ljust(len(HEADER), b"\0"))
+    if magic == b"HSPJ" and version != VERSION:
+        raise OSError(errno.EPROTONOSUPPORT, f"journal of version {version}, this handspan reads {VERSION}", str(path))
     if data[: len(HEADER)] != HEADER:
         content.damaged = 1 if data.strip(b"\0") else 0  # nothing but zeros: a page that never reached the disk
         return content
     start = end = len(HEADER)
+    spans = False
     for kind, payload, end in _frames(data, content):
         try:
             if kind == SESSION and content.session is None:
@@ -222,10 +228,12 @@ def read_page(path: Path) -> PageContent:
             elif kind == SEAL:
                 number, losses = _decode(payload)
                 content.sealed.append((number, Extent(path, start, end), [Loss(*each) for each in losses]))
-                start = end
+                start, spans = end, False
+            else:
+                spans = True
         except Exception:  # noqa: BLE001 - the checksum was right and the content is not: written by who knows what
             content.damaged += 1
-    if end > start:
+    if spans:
         content.tail = Extent(path, start, end)
     return content
 

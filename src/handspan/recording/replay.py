@@ -38,6 +38,7 @@ class JournalFiles:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._unread: set[Path] = set()
 
     def instances(self) -> set[str]:
         return {path.name.split(".")[0] for path in self._directory.glob(f"*.*{_SUFFIX}")}
@@ -48,8 +49,12 @@ class JournalFiles:
         return Orphan(session, lambda after: _segments(contents, session, after), contents.damaged)
 
     def forget(self, instance_id: str) -> None:
+        """What could not be read stays, under another name: a person, or another version, may know more."""
         for path in self._pages(instance_id):
-            path.unlink(missing_ok=True)
+            if path in self._unread:
+                path.rename(path.with_suffix(".unread"))
+            else:
+                path.unlink(missing_ok=True)
 
     def _pages(self, instance_id: str) -> list[Path]:
         return sorted(self._directory.glob(f"{instance_id}.*{_SUFFIX}"))
@@ -60,7 +65,8 @@ class JournalFiles:
             try:
                 page = read_page(path)
             except OSError as error:
-                _log.error("%s cannot be read: %s", path, error.strerror)
+                _log.error("%s cannot be read and is kept as .unread: %s", path, error.strerror)
+                self._unread.add(path)
                 found.damaged += 1
                 continue
             found.session = found.session or page.session

@@ -1,0 +1,280 @@
+"""A process that dies without a word: what had returned is in the file after the next start, once."""
+
+import asyncio
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+PRELUDE = """
+import asyncio, os, signal, sys, threading
+import handspan
+from handspan import ExecuteJob, InvokeHandler
+
+async def on_event(event):
+    if event == "bad":
+        raise ValueError("bad")
+async def for_ever(event): await asyncio.Event().wait()
+async def tick(): ...
+
+def make(**options):
+    options = {"service_name": "child", "commit_interval": 60, **options}
+    return handspan.Telemetry(sys.argv[1], **options)
+
+def register(telemetry, call=on_event):
+    return telemetry.register_listener(call, topic="t", app_key="a.B")
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def say(*words):
+    print(*words, flush=True)
+"""
+
+RETURNED_AND_IN_FLIGHT = """
+async def main():
+    async with make(journal={journal}) as telemetry:
+        listener, slow = register(telemetry), register(telemetry, for_ever)
+        job = telemetry.register_job(tick, app_key="a.B")
+        task = asyncio.create_task(telemetry.execute(InvokeHandler(slow)))
+        await asyncio.sleep(0)
+        for number in range(100):
+            await telemetry.execute(InvokeHandler(listener, "bad" if number % 10 == 0 else "good"))
+            await telemetry.execute(ExecuteJob(job))
+        die()
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def run(db):
+    """Runs a program on the test's database to its end; its return code and what it printed."""
+    started = []
+
+    def start(program, *, wait=True):
+        source = PRELUDE + textwrap.dedent(program)
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", source, db],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        started.append(process)
+        if not wait:
+            return process
+        printed, _ = process.communicate(timeout=60)
+        return process.returncode, printed.split()
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def after_next_start(make, rows, db):
+    """What the file says once it was opened and closed again."""
+
+    async def look():
+        async with make(service_name="child"):
+            pass
+        counts = rows(
+            "SELECT kind, status, coalesce(error_type, '') AS error, count(*) AS n, count(DISTINCT span_id) AS ids"
+            " FROM v_executions GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+        )
+        assert all(row["n"] == row["ids"] for row in counts), "a run came twice"
+        assert rows("PRAGMA integrity_check") == [{"integrity_check": "ok"}]
+        assert rows("PRAGMA foreign_key_check") == []
+        assert rows("SELECT * FROM running") == []
+        assert not Path(f"{db}.handspan").exists(), "the journals and locks are gone"
+        return {(row["kind"], row["status"], row["error"]): row["n"] for row in counts}
+
+    return look
+
+
+@pytest.mark.parametrize("journal", [True, False], ids=["journal", "no-journal"])
+async def test_a_kill_right_after_execute_returned_loses_nothing(run, after_next_start, rows, journal):
+    """Every outcome as it was, what was in flight as interrupted; and without the journal all of it is gone."""
+    code, _ = run(RETURNED_AND_IN_FLIGHT.format(journal=journal))
+    assert code == -signal.SIGKILL
+    assert await after_next_start() == (
+        {
+            ("handler", "error", "ProcessInterrupted"): 1,
+            ("handler", "error", "ValueError"): 10,
+            ("handler", "success", ""): 90,
+            ("job", "success", ""): 100,
+        }
+        if journal
+        else {}
+    )
+    assert rows("SELECT stop_reason AS why, count(*) AS n FROM sessions GROUP BY 1 ORDER BY 1") == [
+        {"why": "clean_shutdown", "n": 1},
+        {"why": "crash", "n": 1},
+    ]
+
+
+async def test_what_was_registered_comes_back_with_its_runs(run, after_next_start, rows, db):
+    """The journal repeats registrations, so that a database that was lost meanwhile still knows what ran."""
+    run(RETURNED_AND_IN_FLIGHT.format(journal=True))
+    for left in (db, f"{db}-wal", f"{db}-shm"):
+        Path(left).unlink(missing_ok=True)
+    found = await after_next_start()
+    assert sum(found.values()) == 201
+    assert rows("SELECT app_key, name, topic, handler_method FROM listeners ORDER BY name") == [
+        {"app_key": "a.B", "name": "for_ever", "topic": "t", "handler_method": "for_ever"},
+        {"app_key": "a.B", "name": "on_event", "topic": "t", "handler_method": "on_event"},
+    ]
+
+
+async def test_a_forked_child_that_leaves_by_os_exit_loses_nothing(run, after_next_start):
+    """As ``multiprocessing``'s children do: its own journal has its runs, and the parent's its own."""
+    code, _ = run("""
+    telemetry = make().open()
+    listener = register(telemetry)
+    asyncio.run(telemetry.execute(InvokeHandler(listener)))
+    child = os.fork()
+    if child == 0:
+        for _ in range(50):
+            asyncio.run(telemetry.execute(InvokeHandler(listener)))
+        os._exit(0)
+    os.waitpid(child, 0)
+    asyncio.run(telemetry.execute(InvokeHandler(listener)))
+    os._exit(0)
+    """)
+    assert code == 0
+    assert await after_next_start() == {("handler", "success", ""): 52}
+
+
+async def test_a_death_in_the_middle_of_a_handler_without_an_await_is_not_silent(run, after_next_start):
+    """A start is on its way to the kernel before the handler's first line: also one that takes the process with it."""
+    run("""
+    async def fatal(event): die()
+    telemetry = make().open()
+    asyncio.run(telemetry.execute(InvokeHandler(register(telemetry, fatal))))
+    """)
+    assert await after_next_start() == {("handler", "error", "ProcessInterrupted"): 1}
+
+
+async def test_what_could_not_be_committed_before_close_waits_for_the_next_start(run, after_next_start, db):
+    """The lock outlives the application: its runs stay in the journal, and close() says that they are not stored."""
+    process = run(
+        """
+    telemetry = make(shutdown_timeout=0.3, busy_timeout=0.05).open()
+    listener = register(telemetry)
+    telemetry.flush()
+    say("ready")
+    import sqlite3
+    other = sqlite3.connect(sys.argv[1], isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    for _ in range(20):
+        asyncio.run(telemetry.execute(InvokeHandler(listener)))
+    say("closed", telemetry.close())
+    """,
+        wait=False,
+    )
+    printed, _ = process.communicate(timeout=60)
+    assert printed.split() == ["ready", "closed", "False"]
+    assert await after_next_start() == {("handler", "success", ""): 20}
+
+
+async def test_several_processes_killed_at_once_are_taken_over_by_several_starts_at_once(run, make, rows, db):
+    """Each has its own journal; whoever comes first takes one over, under a lock, and nobody takes it twice."""
+    program = """
+    async def main():
+        async with make() as telemetry:
+            listener = register(telemetry)
+            for _ in range(200):
+                await telemetry.execute(InvokeHandler(listener))
+            say("ran")
+            await asyncio.Event().wait()
+    asyncio.run(main())
+    """
+    processes = [run(program, wait=False) for _ in range(3)]
+    for process in processes:
+        assert process.stdout.readline() == "ran\n"
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.wait()
+    starts = [make(service_name="child") for _ in range(4)]
+    await asyncio.gather(*(telemetry.__aenter__() for telemetry in starts))
+    await asyncio.gather(*(telemetry.aclose() for telemetry in starts))
+    assert rows("SELECT count(*) AS n, count(DISTINCT span_id) AS ids FROM handler_invocations") == [
+        {"n": 600, "ids": 600}
+    ]
+    assert not Path(f"{db}.handspan").exists()
+
+
+async def test_a_replay_that_is_killed_is_finished_by_the_next(run, after_next_start, db):
+    """Killed between two segments of a replay: the mark says how far it came."""
+    run("""
+    async def main():
+        async with make(segment_max_spans=10) as telemetry:
+            listener = register(telemetry)
+            import sqlite3
+            other = sqlite3.connect(sys.argv[1], isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            for _ in range(1000):
+                await telemetry.execute(InvokeHandler(listener))
+            die()
+    asyncio.run(main())
+    """)
+    for many in (1, 3, 20):
+        code, _ = run(f"""
+        from handspan.store import sessions
+        real, calls = sessions.commit_what_can_be, []
+        def commit(*args):
+            calls.append(1)
+            real(*args)
+            if len(calls) == {many}:
+                die()
+        sessions.commit_what_can_be = commit
+        make().open()
+        """)
+        assert code == -signal.SIGKILL
+    with sqlite3.connect(db) as conn:
+        (stored,) = conn.execute("SELECT count(*) FROM handler_invocations").fetchone()
+        assert 0 < stored <= 240
+    assert await after_next_start() == {("handler", "success", ""): 1000}
+
+
+async def test_a_journal_of_a_live_process_is_left_alone(make, rows, db):
+    """Another start beside a living process: its lock is held, its journal is its own."""
+    async with make(service_name="child", commit_interval=60) as living:
+
+        async def on_event(event): ...
+
+        from handspan import InvokeHandler
+
+        listener = living.register_listener(on_event, topic="t", app_key="a.B")
+        assert await living.aflush()
+        await living.execute(InvokeHandler(listener))
+        async with make(service_name="child"):
+            pass
+        assert rows("SELECT count(*) AS n FROM handler_invocations") == [{"n": 0}]
+        assert len(list(Path(f"{db}.handspan").glob("*.journal"))) == 1
+    assert rows("SELECT count(*) AS n FROM handler_invocations") == [{"n": 1}]
+
+
+async def test_removing_the_directory_beside_a_living_process_costs_nothing(make, rows, db):
+    """The journal and the lock are made anew; what is in memory is committed as ever."""
+    from handspan import InvokeHandler
+
+    async def on_event(event): ...
+
+    async with make(service_name="child") as telemetry:
+        listener = telemetry.register_listener(on_event, topic="t", app_key="a.B")
+        await telemetry.execute(InvokeHandler(listener))
+        shutil.rmtree(f"{db}.handspan")
+        assert await telemetry.aflush()
+        await telemetry.execute(InvokeHandler(listener))
+        assert await telemetry.aflush()
+        assert {path.suffix for path in Path(f"{db}.handspan").iterdir()} == {".lock", ".journal"}
+        assert os.path.exists(db)
+    assert rows("SELECT count(*) AS n FROM handler_invocations") == [{"n": 2}]
