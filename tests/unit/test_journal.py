@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
@@ -153,6 +153,7 @@ def test_a_start_says_all_that_is_known_of_it(page, run):
 @settings(max_examples=200, deadline=None)
 def test_a_page_cut_anywhere_gives_its_whole_frames(cut, garbage):
     """A torn tail is cut at the last whole frame; garbage after it is one damaged entry and no more."""
+    assume(not (4 <= cut < len(HEADER) and garbage))  # which may say that it is a newer version
     with tempfile.TemporaryDirectory() as directory:
         page = Page(Path(directory) / "p", OTHER)
         ends = []

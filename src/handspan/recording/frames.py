@@ -207,11 +207,11 @@ class Records:
 
 
 def read_page(path: Path) -> PageContent:
-    """Everything but the spans. Raises OSError, also for another version's; damage is counted, never raised."""
+    """Everything but the spans. Raises OSError, also for a newer version's; damage is counted, never raised."""
     content, data = PageContent(), path.read_bytes()
     magic, version = _HEADER.unpack(data[: len(HEADER)].ljust(len(HEADER), b"\0"))
-    if magic == b"HSPJ" and version != VERSION:
-        raise OSError(errno.EPROTONOSUPPORT, f"journal of version {version}, this handspan reads {VERSION}", str(path))
+    if magic == b"HSPJ" and version > VERSION and len(data) > len(HEADER):
+        raise OSError(errno.EPROTONOSUPPORT, f"a journal of version {version}; known are up to {VERSION}", str(path))
     if data[: len(HEADER)] != HEADER:
         content.damaged = 1 if data.strip(b"\0") else 0  # nothing but zeros: a page that never reached the disk
         return content

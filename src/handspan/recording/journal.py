@@ -16,6 +16,7 @@ import itertools
 import logging
 import os
 from collections.abc import Callable
+from functools import partial
 from os import write
 from pathlib import Path
 from time import monotonic, perf_counter
@@ -54,6 +55,8 @@ class Page:
         """Numbers of the registrations it holds; 0 is none."""
         self.segments: set[int] = set()
         """What of it is not committed yet."""
+        self.unsealed: tuple[int, int] | None = None
+        """A segment that was left in the middle, and where it begins."""
         self.synced = False
         self.size = 0
         self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -261,6 +264,8 @@ class Journal:
     def committed(self, number: int) -> None:
         for page in self._pages():
             page.segments.discard(number)
+            if page.unsealed is not None and page.unsealed[0] == number:
+                _quietly(partial(os.ftruncate, page.fd, page.unsealed[1]))  # else its starts would look unfinished
 
     def done(self) -> list[Page]:
         """Pages nobody needs once the database is synced."""
@@ -304,6 +309,7 @@ class Journal:
     def _suspend(self, why: str) -> None:
         if self._page is not None:
             self._page.segments.add(self._open)  # some of it lies there
+            self._page.unsealed = self._open, self._begin
             self._full.append(self._page)
             self._page = None
         self.whole = False
