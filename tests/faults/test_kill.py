@@ -42,6 +42,7 @@ async def main():
     async with make(journal={journal}) as telemetry:
         listener, slow = register(telemetry), register(telemetry, for_ever)
         job = telemetry.register_job(tick, app_key="a.B")
+        await telemetry.aflush()
         task = asyncio.create_task(telemetry.execute(InvokeHandler(slow)))
         await asyncio.sleep(0)
         for number in range(100):

@@ -88,8 +88,21 @@ def command_record(
 
 
 def running_record(run: Run) -> SpanRecord:
-    """A command still in flight, for the ``running`` table."""
-    return replace(run_record(run), status="running", extra=None)
+    """A command in flight, for the ``running`` table: what was known when it started, as it may be over by now."""
+    parent, link = run.parent_span_id, run.link_trace_id
+    return SpanRecord(
+        run.trace_id.to_bytes(16, "big"),
+        run.span_id.to_bytes(8, "big"),
+        run.start_ns,
+        0,
+        "running",
+        run.number,
+        parent.to_bytes(8, "big") if parent else None,
+        link.to_bytes(16, "big") if link else None,
+        run.link_span_id.to_bytes(8, "big") if link else None,
+        run.scheduled_ns,
+        run.queue_ns,
+    )
 
 
 def interrupted_record(run: Run, duration_ns: int, message: str) -> SpanRecord:

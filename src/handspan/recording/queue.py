@@ -13,7 +13,7 @@ The mutex is re-entrant: a signal handler that executes a command may have inter
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from msgspec.structs import replace
@@ -43,6 +43,14 @@ class _Waiting:
     """How many spans left memory; None while they are here."""
     held: bool = False
     """Being committed, or written back: left alone."""
+    running: list[Run] = field(default_factory=list)
+    """What was in flight; made into records by the writer: thousands of them would hold the mutex for milliseconds."""
+
+    def complete(self) -> Segment:
+        """The segment, with what was in flight."""
+        if self.running:
+            self.segment.running, self.running = [running_record(run) for run in self.running], []
+        return self.segment
 
     @property
     def spans(self) -> int:
@@ -222,7 +230,7 @@ class SegmentQueue:
             waiting.held = True
         if waiting.kinds is not None:
             self._read_back(waiting)
-        return waiting.segment
+        return waiting.complete()
 
     def committed(self, segment: Segment) -> None:
         with self._mutex:
@@ -275,20 +283,18 @@ class SegmentQueue:
             records, self._open = self._open, []
             self._sealed_spans += len(records)
             segment = Segment(self._number, self._session, records, self._registrations)
-            segment.running, segment.losses, segment.idempotent = running, self.ledger.take(), self._idempotent()
+            segment.losses, segment.idempotent = self.ledger.take(), self._idempotent()
             extent = None if self._journal is None else self._journal.seal(self._number, segment.losses)
-            self._sealed.append(_Waiting(segment, extent))
+            self._sealed.append(_Waiting(segment, extent, running=running))
         if self._journal is not None and self._journal.page_is_full:
             self._journal.turn_page()
         self._sealing = False
         return some
 
-    def _note_running(self) -> list[SpanRecord]:
-        found = []
-        for run in self.active.values():
-            if not run.in_running and not run.recorded and run.span_id:
-                run.in_running = True
-                found.append(running_record(run))
+    def _note_running(self) -> list[Run]:
+        found = [run for run in self.active.values() if not run.in_running and not run.recorded and run.span_id]
+        for run in found:
+            run.in_running = True
         return found
 
     def _remove(self, segment: Segment) -> None:
@@ -330,7 +336,7 @@ class SegmentQueue:
             for each in waiting:
                 each.held = True
         for each in waiting:
-            extent = journal.write_back(each.segment)
+            extent = journal.write_back(each.complete())
             with self._mutex:
                 each.extent, each.held = extent, False
 
