@@ -32,7 +32,9 @@ class SessionLock:
     def acquire(self) -> None:
         """Twice is once. Raises OSError where the directory cannot be written or has no locks."""
         if self._fd is not None:
-            return
+            if self._can_be_found(self._fd):
+                return
+            self.forget()  # removed with its directory: nobody could ask it, and we would pass for dead
         fd = self._created()
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -40,6 +42,12 @@ class SessionLock:
             os.close(fd)
             raise
         self._fd = fd
+
+    def _can_be_found(self, fd: int) -> bool:
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(fd))
+        except OSError:
+            return False
 
     def _created(self) -> int:
         """The directory goes with its last lock, perhaps between our making it and our using it: try again."""

@@ -1,0 +1,47 @@
+"""Plays rows: one at a time, each in a field of its own, against a deadline."""
+
+import dataclasses
+import zlib
+from collections.abc import Sequence
+
+import board.deaths
+import board.disks
+import board.files  # noqa: F401 - each adds its rows
+from board.field import HAS_JOURNAL, Field, Late
+from board.row import ROWS, LeftOut, Result, Row
+
+SPARE = 20.0  # seconds more than the tries have
+
+
+def rows(only: Sequence[str] = ()) -> list[Row]:
+    return [row for row in ROWS if not only or any(word in row.name for word in only)]
+
+
+def play(row: Row, *, seed: int, full: bool = False, broken: str | None = None, tries: int | None = None) -> Result:
+    """A row that cannot be played to its end is red, and says why; its directory is kept."""
+    tries = tries or (row.full_tries if full else row.tries)
+    result = Result(row.name)
+    where = Field(
+        seed=seed ^ zlib.crc32(row.name.encode()), full=full, broken=broken, seconds=row.seconds * tries + SPARE
+    )
+    try:
+        with where:
+            row.run(where, result, tries)
+    except LeftOut as reason:
+        result.left_out = str(reason)
+    except (Late, RuntimeError, OSError, ValueError) as error:
+        result.verdict.problem(f"{type(error).__name__}: {error}")
+    except BaseException:
+        where.remove()
+        raise
+    if not HAS_JOURNAL and "journal-off" in row.switches:
+        result.note = " ".join(filter(None, (result.note, "(no journal yet)")))
+    if result.red:
+        result.directory = str(where.path)
+    else:
+        where.remove()
+    return result
+
+
+def as_json(result: Result) -> dict[str, object]:
+    return dataclasses.asdict(result) | {"red": result.red}
