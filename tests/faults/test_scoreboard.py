@@ -3,11 +3,11 @@
 ``make faults`` plays the same rows and prints the table; ``python -m tests.faults.board --full`` the hundreds.
 """
 
-import shutil
 import subprocess
 import sys
 
 import pytest
+from board.disks import forget_shim
 from board.field import HAS_JOURNAL
 from board.play import play, rows
 from board.table import explained
@@ -28,12 +28,18 @@ def expected(row):
     return []
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _no_shim_left():
+    yield
+    forget_shim()
+
+
 @pytest.mark.parametrize(
     "row", [pytest.param(row, marks=expected(row), id=row.name.replace(" ", "-")) for row in rows()]
 )
-def test_the_fault_costs_what_is_promised_and_no_more(row):
+def test_the_fault_costs_what_is_promised_and_no_more(row, tmp_path):
     """Nothing lost, doubled, wrong or unaccounted; nothing reaches the application; the file is sound."""
-    result = play(row, seed=SEED)
+    result = play(row, seed=SEED, within=tmp_path)
     if result.left_out:
         pytest.skip(f"left out: {result.left_out}")
     assert not result.red, explained(result)
@@ -51,15 +57,12 @@ def test_the_fault_costs_what_is_promised_and_no_more(row):
         pytest.param("a handler that blocks the loop", "no-session-lock", id="the-living-buried"),
     ],
 )
-def test_the_referee_sees_what_is_broken(name, switch):
+def test_the_referee_sees_what_is_broken(name, switch, tmp_path):
     """A board that cannot be red shows nothing. ``--prove`` does this for every row and every switch."""
     (row,) = rows([name])
-    result = play(row, seed=SEED, broken=switch)
-    try:
-        assert result.red
-        assert result.tries, explained(result)  # seen by the referee, not a worker that fell over
-    finally:
-        shutil.rmtree(result.directory or "", ignore_errors=True)
+    result = play(row, seed=SEED, broken=switch, within=tmp_path)
+    assert result.red
+    assert result.tries, explained(result)  # seen by the referee, not a worker that fell over
 
 
 def test_the_runner_says_with_its_exit_code_what_came_of_it(tmp_path):

@@ -89,7 +89,9 @@ class Controls:
             self._changes = {
                 number: change for number, change in self._changes.items() if changes.get(number) is not change
             }
-            self._next_runs = {number: due for number, due in self._next_runs.items() if next_runs.get(number) is not due}
+            self._next_runs = {
+                number: due for number, due in self._next_runs.items() if next_runs.get(number) is not due
+            }
 
     def _change_write(self, number: int, change: _Change) -> _Write:
         def write(_: sqlite3.Connection, parents: Parents, now: float) -> None:

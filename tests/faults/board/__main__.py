@@ -3,6 +3,7 @@
 import argparse
 import json
 import random
+import shutil
 import signal
 import sys
 import time
@@ -13,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as the workers: 
 from board.disks import forget_shim
 from board.mutations import MUTATIONS
 from board.play import as_json, play, rows
-from board.row import Result
+from board.row import Result, Row
 from board.table import explained, rendered
 
 
@@ -30,55 +31,64 @@ def main() -> int:
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is taken down on the way out
     found = rows(chosen.only)
+    if not found:
+        parser.error(f"no row is called {' or '.join(chosen.only)}")
     if chosen.list:
         for row in found:
             print(f"{row.name}: {row.what} Red with: {', '.join(row.switches)}.")
         return 0
-    if not found:
-        parser.error(f"no row is called {' or '.join(chosen.only)}")
-    seed = random.randrange(2**31) if chosen.seed is None else chosen.seed
-    began = time.monotonic()
-    try:
-        results, proven = [], True
-        for row in found:
-            for broken in row.switches if chosen.prove else (chosen.broken,):
-                result = _played(row, seed=seed, full=chosen.full, broken=broken, tries=chosen.tries)
-                if chosen.prove:
-                    result.name = f"{row.name} [{broken}]"
-                    proven = proven and (result.red or result.left_out is not None)
-                results.append(result)
-    finally:
-        forget_shim()
-    print(rendered(results))
-    print(f"seed {seed}, {time.monotonic() - began:.0f} s")
+    chosen.seed = random.randrange(2**31) if chosen.seed is None else chosen.seed
+    return _prove(found, chosen) if chosen.prove else _play_all(found, chosen)
+
+
+def _play_all(found: list[Row], chosen: argparse.Namespace) -> int:
+    results = _played([(row, chosen.broken) for row in found], chosen)
     red = [result for result in results if result.red]
-    if chosen.prove:
-        _remove(red)
-        print("Every switch makes its row red." if proven else "A row stayed green with its switch: it shows nothing.")
-        return 0 if proven else 1
     for result in red:
         print(explained(result))
     if chosen.json:
-        document = {"seed": seed, "full": chosen.full, "rows": [as_json(result) for result in results]}
+        document = {"seed": chosen.seed, "full": chosen.full, "rows": [as_json(result) for result in results]}
         chosen.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return 1 if red else 0
 
 
-def _played(row, **options) -> Result:
+def _prove(found: list[Row], chosen: argparse.Namespace) -> int:
+    results = _played([(row, broken) for row in found for broken in row.switches], chosen)
+    proven = True
+    for result in results:
+        if result.misfit:
+            print(explained(result))
+        elif not result.red and result.left_out is None:
+            print(f"{result.name} stayed green: it shows nothing.")
+        proven = proven and not result.misfit and (result.red or result.left_out is not None)
+        shutil.rmtree(result.directory or "", ignore_errors=True)  # red was wanted: nobody needs it
+    print("Every switch makes its row red." if proven else "Not every switch makes its row red.")
+    return 0 if proven else 1
+
+
+def _played(todo: list[tuple[Row, str | None]], chosen: argparse.Namespace) -> list[Result]:
+    """Play them one after the other, and print the table; of what was played, also after Ctrl-C."""
+    began, results = time.monotonic(), []
+    try:
+        for row, broken in todo:
+            result = _watched(row, seed=chosen.seed, full=chosen.full, broken=broken, tries=chosen.tries)
+            if broken is not None:
+                result.name = f"{row.name} [{broken}]"
+            results.append(result)
+    finally:
+        forget_shim()
+        print(rendered(results))
+        print(f"seed {chosen.seed}, {time.monotonic() - began:.0f} s")
+    return results
+
+
+def _watched(row: Row, **options) -> Result:
     print(f"{row.name} ...", end=" ", file=sys.stderr, flush=True)
     began = time.monotonic()
     result = play(row, **options)
     word = "left out" if result.left_out else "red" if result.red else "ok"
     print(f"{word}, {time.monotonic() - began:.1f} s", file=sys.stderr)
     return result
-
-
-def _remove(results: list[Result]) -> None:
-    """Red was wanted: nobody needs their directories."""
-    import shutil
-
-    for result in results:
-        shutil.rmtree(result.directory or "", ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -218,7 +218,7 @@ def read_only(field: Field, result: Result, tries: int) -> None:
     _with_shim(field, result, tries, write=errno.EROFS, open=errno.EROFS, sync=errno.EROFS)
 
 
-@row("read-only at the start", tries=1, full=5, switches=("give-up-on-failure", "writer-dies", "lose-some"))
+@row("read-only at the start", tries=1, full=5, switches=("writer-dies", "lose-some"))
 def read_only_at_start(field: Field, result: Result, tries: int) -> None:
     """A real tmpfs, mounted read-only while the application starts, and writable later."""
     if os.geteuid() != 0:
@@ -255,7 +255,7 @@ def _locked(db: Path) -> Iterator[None]:
         other.execute("ROLLBACK")
 
 
-@row("another process holds the write lock", tries=1, full=2, switches=LOSES_ON_FAILURE, seconds=150)
+@row("another process holds the write lock", tries=1, full=2, switches=LOSES_ON_FAILURE)
 def locked(field: Field, result: Result, tries: int) -> None:
     """BEGIN IMMEDIATE, for a moment in the small version, for a minute in the full one."""
     for _ in range(tries):

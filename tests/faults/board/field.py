@@ -17,10 +17,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from board.referee import Expected
-
 from handspan import Settings
 
 FAULTS = Path(__file__).resolve().parents[1]
@@ -30,6 +29,10 @@ SETTINGS = {"busy_timeout": 0.3, "set_global_providers": False}
 
 class Late(Exception):
     """Something did not come before the row's deadline."""
+
+
+class Misfit(Exception):
+    """A switch does not fit handspan's insides any more: what it shows would be worth nothing."""
 
 
 class Worker:
@@ -55,6 +58,8 @@ class Worker:
                 said: dict[str, Any] = json.loads(line)
                 if said["said"] == what:
                     return said
+                if said["said"] == "misfit":
+                    raise Misfit(said["why"])
             if not select.select([self.process.stdout], [], [], self._field.left())[0]:
                 raise Late(f"{self.name} never said {what!r}")
             data = os.read(self.process.stdout.fileno(), 65536)
@@ -95,6 +100,12 @@ class Worker:
         committed = self.ask("health")["committed"]
         self.until(committed=committed + 1)
         return time.monotonic() - began
+
+    def settled(self) -> int:
+        """Everything until now is committed, wherever. How far its account has come."""
+        if not self.ask("flush", timeout=self._field.left())["done"]:
+            raise Late(f"{self.name} could not flush")
+        return int(self.ask("health")["used"])
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
@@ -138,9 +149,11 @@ class Worker:
 
 
 class Field:
-    def __init__(self, *, seed: int, full: bool, broken: str | None, seconds: float) -> None:
+    def __init__(
+        self, *, seed: int, full: bool, broken: str | None, seconds: float, within: Path | None = None
+    ) -> None:
         self.random, self.full, self.broken = random.Random(seed), full, broken
-        self.path = Path(tempfile.mkdtemp(prefix="handspan-board-"))
+        self.path = Path(tempfile.mkdtemp(prefix="handspan-board-", dir=within))
         self._deadline = time.monotonic() + seconds
         self._workers: list[Worker] = []
         self._mounts: list[Path] = []
@@ -186,7 +199,7 @@ class Field:
 
     def next_start(self, db: Path, **options: Any) -> float:
         """Open the file once more, as the application's next start does, and close it. Seconds until it records."""
-        worker = self.worker(db, load={}, whole=self.broken not in ("no-burial",), **options)
+        worker = self.worker(db, load={}, whole=self.broken != "no-burial", **options)
         seconds = worker.wait_for("opened")["seconds"]
         seconds += worker.ask("flush", timeout=self.left())["seconds"]
         worker.close()
@@ -200,7 +213,7 @@ class Field:
     def remount(self, path: Path, how: str) -> None:
         subprocess.run(["mount", "-o", f"remount,{how}", path], check=True, capture_output=True)
 
-    def __enter__(self) -> "Field":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

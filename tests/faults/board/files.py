@@ -31,11 +31,12 @@ def deleted(field: Field, result: Result, tries: int) -> None:
         old = _kept(db, db.parent / "old")
         for path in field.random.choice(([db], [Path(f"{db}{end}") for end in ("", "-wal", "-shm")])):
             path.unlink(missing_ok=True)
-        recovered = worker.recovered()
+        recovered, gone_before = worker.recovered(), worker.settled()
         goes_on(worker, 1000)
-        expected = [worker.close()]
+        expected = worker.close()
+        expected.gone_before = gone_before
         field.next_start(db)
-        verdict = judge(db, expected, gone=[old])
+        verdict = judge(db, [expected], gone=[old])
         result.add(verdict, recovered)
     result.note = f"{result.verdict.excused} went with the old file"
 
@@ -57,15 +58,16 @@ def replaced(field: Field, result: Result, tries: int) -> None:
         for end in ("-wal", "-shm"):
             Path(f"{db}{end}").unlink(missing_ok=True)
         backup.replace(db)
-        recovered = worker.recovered()
+        recovered, gone_before = worker.recovered(), worker.settled()
         goes_on(worker, 1000)
         expected.append(worker.close())
+        expected[-1].gone_before = gone_before
         field.next_start(db)
         result.add(judge(db, expected, gone=[old]), recovered)
     result.note = f"{result.verdict.excused} went with the old file"
 
 
-@row("the directory gone and back", tries=1, full=15, switches=("give-up-on-failure", "writer-dies", "line-per-try"))
+@row("the directory gone and back", tries=1, full=15, switches=("writer-dies", "line-per-try", "lose-some"))
 def directory_gone(field: Field, result: Result, tries: int) -> None:
     """As when a disk is pulled and put in again."""
     for _ in range(tries):
@@ -102,12 +104,12 @@ def directory_deleted(field: Field, result: Result, tries: int) -> None:
         shutil.rmtree(home)
         worker.until(failing=True)
         home.mkdir()
-        recovered = worker.recovered()
-        worker.ask("flush", timeout=20)
+        recovered, gone_before = worker.recovered(), worker.settled()
         field.next_start(db)
         goes_on(worker, 1000)
-        expected = [worker.close()]
-        verdict = judge(db, expected, gone=[old])
+        expected = worker.close()
+        expected.gone_before = gone_before
+        verdict = judge(db, [expected], gone=[old])
         episode(verdict, worker)
         result.add(verdict, recovered)
     result.note = f"{result.verdict.excused} went with the old file"

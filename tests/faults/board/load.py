@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from board.account import Book
 from opentelemetry import trace
 
 import handspan
+from board.account import Book
 from handspan import ExecuteJob, InvokeHandler
 
 TICK = 0.01  # seconds; what a tick does is below

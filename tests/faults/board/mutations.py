@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from board.clock import JumpingClock
-
 import handspan.lifecycle
 import handspan.pipeline
 import handspan.recording.ledger
@@ -20,6 +18,7 @@ import handspan.store.episodes
 import handspan.store.liveness
 import handspan.store.sessions
 import handspan.store.writer
+from board.clock import JumpingClock
 from handspan.executor import CommandExecutor
 from handspan.recording.queue import SegmentQueue
 from handspan.store.writer import Writer

@@ -30,6 +30,8 @@ class Expected:
     as interrupted."""
     may_lose: int = 0
     """Documented: what of a damaged file cannot be had back."""
+    gone_before: int = 0
+    """Slots used when the next file had been found: what began before may have gone with the old one."""
     must_run: bool = True
     """Something has to be in the account, or the row proves nothing."""
 
@@ -134,7 +136,10 @@ def _judge_one(each: Expected, account: Account, found: Stored, taken: set[int],
     late -= set(found.rows)
     verdict.late += len(late)
     started = set(account.started) - late
-    excused = {span for span in started if span in taken and span not in found.rows}
+    excused = {
+        span for span, slot in account.started.items()
+        if slot < each.gone_before and span in taken and span in started and span not in found.rows
+    }  # fmt: skip
     verdict.excused += len(excused)
     verdict.runs += len(started)
     if each.must_run and len(started) < 50:
@@ -146,7 +151,9 @@ def _judge_one(each: Expected, account: Account, found: Stored, taken: set[int],
     verdict.ledger += losses
     missing = {span for span in account.returned if span in started} - rows - excused
     children = {span for span, slot in account.children.items() if each.mark is None or slot < each.mark}
-    no_child = children - found.spans - taken
+    no_child = {
+        span for span in children - found.spans if span not in taken or account.children[span] >= each.gone_before
+    }
     lost_children = found.losses[session, "span"] if session is not None else 0
     short = max(0, len(missing) - losses) + max(0, len(no_child) - lost_children)
     gap = len(started) - len(rows) - len(running) - len(excused) - losses

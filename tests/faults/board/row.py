@@ -22,6 +22,8 @@ class Result:
     """The longest of the tries."""
     note: str = ""
     left_out: str | None = None
+    misfit: bool = False
+    """The switch it was played with does not fit any more."""
     directory: str | None = None
 
     def add(self, verdict: Verdict, recovered: float | None = None) -> None:
@@ -53,7 +55,7 @@ class Row:
     full_tries: int
     switches: tuple[str, ...]
     """Each of them must make it red."""
-    seconds: float = 40.0
+    seconds: float = 25.0
     """For one try; the row's deadline is that many times its tries, and a little."""
     owed: str | None = None
     """Why it is not green yet."""
@@ -63,7 +65,7 @@ ROWS: list[Row] = []
 
 
 def row(
-    name: str, *, tries: int, full: int, switches: tuple[str, ...], seconds: float = 40.0, owed: str | None = None
+    name: str, *, tries: int, full: int, switches: tuple[str, ...], seconds: float = 25.0, owed: str | None = None
 ) -> Callable[[Callable[[Field, Result, int], None]], Callable[[Field, Result, int], None]]:
     def keep(run: Callable[[Field, Result, int], None]) -> Callable[[Field, Result, int], None]:
         ROWS.append(Row(name, " ".join((run.__doc__ or "").split()), run, tries, full, switches, seconds, owed))

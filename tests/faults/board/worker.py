@@ -13,12 +13,11 @@ import sys
 import time
 from typing import Any
 
+import handspan
 from board.account import Book
 from board.clock import JumpingClock
 from board.load import APP, House
 from board.mutations import apply
-
-import handspan
 from handspan import InvokeHandler
 
 
@@ -169,7 +168,11 @@ def main() -> None:
     logging.basicConfig(filename=config["log"], format="%(name)s|%(levelname)s|%(message)s", level=logging.INFO)
     logging.getLogger("handspan.executor").setLevel(logging.CRITICAL)  # the application's failures are not the matter
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    apply(config["break"])
+    try:
+        apply(config["break"])
+    except Exception as error:
+        say("misfit", why=f"{config['break']}: {error!r}")
+        raise
     worker = Worker(config)
     try:
         asyncio.run(_guarded(worker))
