@@ -38,7 +38,11 @@ def main() -> int:
             print(f"{row.name}: {row.what} Red with: {', '.join(row.switches)}.")
         return 0
     chosen.seed = random.randrange(2**31) if chosen.seed is None else chosen.seed
-    return _prove(found, chosen) if chosen.prove else _play_all(found, chosen)
+    try:
+        return _prove(found, chosen) if chosen.prove else _play_all(found, chosen)
+    except KeyboardInterrupt:
+        print("Stopped; nothing of it is left running or mounted.")
+        return 130
 
 
 def _play_all(found: list[Row], chosen: argparse.Namespace) -> int:

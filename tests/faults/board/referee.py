@@ -15,7 +15,7 @@ from board.account import Account, read_account
 
 INTERRUPTED = "ProcessInterrupted"
 LONGEST_MS = 3_600_000  # no run of ours takes an hour: a duration beyond came from a clock that was moved
-THREADS = 12  # runs that may have begun for handspan and not yet for their own body when the process was killed
+THREADS = 12  # runs of a process that may have begun for handspan and never for their own body
 
 
 @dataclass
@@ -119,10 +119,11 @@ def judge(db: Path, expected: list[Expected], *, gone: list[Path] = ()) -> Verdi
     keys = {(account.name, account.pid) for _, account in accounts}
     known = {number for key, (number, _) in found.sessions.items() if key in keys}
     started = {span for _, account in accounts for span in account.started}
-    strangers = Counter(
-        error == INTERRUPTED for span, (session, _, error) in found.rows.items()
+    strangers = Counter(  # True: begun for handspan, killed or cancelled on the way to the thread pool or the body
+        error == INTERRUPTED or status == "cancelled"
+        for span, (session, status, error) in found.rows.items()
         if span not in started and session in known
-    )  # fmt: skip
+    )
     if strangers[False] or strangers[True] > THREADS * len(expected):
         verdict.wrong += strangers.total()
         verdict.problem(f"{strangers.total()} rows of runs that nobody ran")
