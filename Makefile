@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PYTHONS ?= python3.11 python3.12 python3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit bench matrix lowest picture lock clean
+.PHONY: help demo test check unit bench faults matrix lowest picture lock clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -36,6 +36,9 @@ unit: $(VENV)/ready ## the tests
 
 bench: $(VENV)/ready ## the benchmarks: one table of ratios beside their budgets (about two minutes)
 	$(BIN)/python -m benchmarks
+
+faults: $(VENV)/ready ## every fault made to happen: one table (a minute; FAULTS="--full" for an hour of it)
+	$(BIN)/python -m tests.faults.board $(FAULTS)
 
 matrix: ## the tests under each interpreter of PYTHONS that is there; a missing one is named
 	@for python in $(PYTHONS); do \

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import sqlite3
 import subprocess
 import threading
@@ -13,6 +14,7 @@ import pytest
 from handspan import InvokeHandler
 from handspan.records import ListenerRegistration, Segment, Session, SpanRecord
 from handspan.store.commit import commit_segment
+from handspan.store.controls import Controls
 from handspan.store.opening import open_for_writing
 from handspan.store.parents import Parents
 
@@ -249,3 +251,57 @@ async def test_nothing_of_ours_waits_for_a_stalled_database_on_the_loop(make, db
             release.cancel()
             other.close()
         assert await telemetry.aflush()
+
+
+async def test_an_episodes_last_line_tells_what_waited_and_what_was_lost(make, db, until, caplog):
+    """The sums of the whole episode: everything that waited is either stored or in the ledger."""
+    async with make(busy_timeout=0.05, queue_max_spans=200, segment_max_spans=50) as telemetry:
+        listener = telemetry.register_listener(on_event, topic="t", app_key=APP)
+        assert await telemetry.aflush()
+        with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await telemetry.execute(InvokeHandler(listener))
+            await until(lambda: telemetry.health().failing_since is not None)
+            for _ in range(999):
+                await telemetry.execute(InvokeHandler(listener))
+        assert await telemetry.aflush()
+        lost = telemetry.health().lost["queue_full"]
+    (said,) = [record.getMessage() for record in caplog.records if "Recording goes on" in record.getMessage()]
+    assert lost > 0
+    assert said.endswith(f"s: {1_000 - lost} spans waited and are stored, {lost} were lost.")
+
+
+def test_registrations_that_come_and_go_while_the_database_is_away_do_not_pile_up(db):
+    """A thousand times the same job, registered and cancelled: one row to write when the database is back."""
+    session, registration = Session("i-1", "test"), ListenerRegistration(APP, 0, "on_event", "t", "on_event")
+    controls = Controls(session)
+    for _ in range(1_000):
+        controls.register(1, registration)
+        controls.retire(1, registration)
+    conn, said = open_for_writing(db, busy_timeout=1), []
+    conn.set_trace_callback(said.append)
+    controls.write(conn, Parents(conn), 5.0)
+    assert sum("INSERT INTO listeners" in each for each in said) == 1
+    assert conn.execute("SELECT name, retired_at FROM listeners").fetchall() == [("on_event", 5.0)]
+    controls.register(1, registration)
+    controls.write(conn, Parents(conn), 6.0)
+    assert conn.execute("SELECT retired_at FROM listeners").fetchall() == [(None,)]
+    conn.close()
+
+
+async def test_a_session_whose_directory_was_removed_is_not_taken_for_dead(make, tmp_path, until, rows):
+    """Its lock went with the directory: it takes a new one with the new file, before anybody can ask."""
+    directory = tmp_path / "home"
+    directory.mkdir()
+    path = str(directory / "home.db")
+    async with make(db=path) as telemetry:
+        listener = telemetry.register_listener(on_event, topic="t", app_key=APP)
+        assert await telemetry.aflush()
+        shutil.rmtree(directory)
+        await telemetry.execute(InvokeHandler(listener))
+        await until(lambda: telemetry.health().failing_since is not None)
+        directory.mkdir()
+        assert await telemetry.aflush()
+        async with make(db=path, service_name="other"):
+            pass
+        assert rows("SELECT stop_reason FROM sessions ORDER BY id", path=path)[0] == {"stop_reason": None}

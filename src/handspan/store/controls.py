@@ -1,13 +1,14 @@
 """Registrations on their way to the file: registered, retired, next due.
 
-They come from any thread and are written in order, all that wait in one transaction. When a job is next due
-is only its newest: a stalled database must not make a queue of them.
+They come from any thread, and all that wait are written in one transaction. Of each registration only the newest
+state waits: an application whose jobs come and go must not fill the memory while the database is away.
 """
 
 import logging
 import sqlite3
-from collections import deque
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from handspan.records import Registration, Session
@@ -25,13 +26,22 @@ _SQL: Final = statements("sql/commit.sql")
 _Write = Callable[[sqlite3.Connection, Parents, float], None]
 
 
+@dataclass(frozen=True, eq=False)
+class _Change:
+    """What is to be written of one registration."""
+
+    registration: Registration
+    registered: bool
+    retired: bool
+
+
 class Controls:
     """The registrations of one session that are not written yet."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._writes: deque[_Write] = deque()
-        self._sources: deque[Registration] = deque()
+        self._mutex = threading.Lock()  # never held during I/O
+        self._changes: dict[int, _Change] = {}
         self._live: dict[int, Registration] = {}
         self._next_runs: dict[int, tuple[Registration, float | None]] = {}
 
@@ -41,30 +51,33 @@ class Controls:
             self.register(number, registration)
 
     def register(self, number: int, registration: Registration) -> None:
-        self._live[number] = registration
-        self._sources.append(registration)
-
-        def write(_: sqlite3.Connection, parents: Parents, __: float) -> None:
-            parents.register(self._session, number, registration)
-
-        self._writes.append(write)
+        with self._mutex:
+            self._live[number] = registration
+            self._changes[number] = _Change(registration, registered=True, retired=False)
 
     def retire(self, number: int, registration: Registration) -> None:
-        self._live.pop(number, None)
-        self._writes.append(lambda _, parents, now: parents.retire(self._session, number, registration, now))
+        with self._mutex:
+            self._live.pop(number, None)
+            before = self._changes.get(number)
+            registered = before is not None and before.registered  # its row is made first
+            self._changes[number] = _Change(registration, registered=registered, retired=True)
 
     def set_next_run(self, number: int, registration: Registration, next_run: float | None) -> None:
-        self._next_runs[number] = registration, next_run
+        with self._mutex:
+            self._next_runs[number] = registration, next_run
 
     def write(self, conn: sqlite3.Connection, parents: Parents, now: float) -> None:
         """Write what waits. One that can never be written is given up; what can pass is raised, and stays."""
-        for _ in range(len(self._sources)):  # parsed before the write lock is taken: a large file takes a moment
-            source = self._sources.popleft()
-            registration_source(source.source_file, source.source_line, source.source_span)
-        writes, next_runs = list(self._writes), dict(self._next_runs)
-        if not (writes or next_runs):
+        with self._mutex:
+            changes, next_runs = dict(self._changes), dict(self._next_runs)
+        if not (changes or next_runs):
             return
-        batch = [*writes, *(self._next_run_write(number, *due) for number, due in next_runs.items())]
+        for change in changes.values():  # parsed before the write lock is taken: a large file takes a moment
+            if change.registered:
+                source = change.registration
+                registration_source(source.source_file, source.source_line, source.source_span)
+        batch = [self._change_write(number, change) for number, change in changes.items()]
+        batch += [self._next_run_write(number, *due) for number, due in next_runs.items()]
         try:
             self._in_transaction(conn, parents, now, batch)
         except Exception as error:
@@ -72,11 +85,22 @@ class Controls:
                 raise
             for write in batch:
                 self._alone(conn, parents, now, write)
-        for _ in writes:
-            self._writes.popleft()
-        for number, due in next_runs.items():
-            if self._next_runs.get(number) is due:  # else a newer one came meanwhile
-                del self._next_runs[number]
+        with self._mutex:  # what a newer one has replaced meanwhile stays
+            self._changes = {
+                number: change for number, change in self._changes.items() if changes.get(number) is not change
+            }
+            self._next_runs = {
+                number: due for number, due in self._next_runs.items() if next_runs.get(number) is not due
+            }
+
+    def _change_write(self, number: int, change: _Change) -> _Write:
+        def write(_: sqlite3.Connection, parents: Parents, now: float) -> None:
+            if change.registered:
+                parents.register(self._session, number, change.registration)
+            if change.retired:
+                parents.retire(self._session, number, change.registration, now)
+
+        return write
 
     def _next_run_write(self, number: int, registration: Registration, next_run: float | None) -> _Write:
         def write(conn: sqlite3.Connection, parents: Parents, _: float) -> None:

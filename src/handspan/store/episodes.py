@@ -26,20 +26,28 @@ class Episode:
         self.last_error: str | None = None
         self.backoff = 0.0
         """Seconds to wait before the next try."""
+        self._waited = self._lost = 0
 
     def failed(self, error: BaseException, journal_trouble: str | None = None) -> None:
         self.last_error = str(error)
         if self.since is None:
-            self.since = self._now()
+            self.since, self._waited, self._lost = self._now(), 0, 0
             journal = "" if journal_trouble is None else f" The journal cannot be written either ({journal_trouble})."
             _log.error("Recording waits, the application goes on: %s%s", error, journal)
         longest = LONGEST_FOR_A_PERSON if isinstance(error, NewerSchemaError) else LONGEST_BACKOFF
         self.backoff = min(max(self.backoff * 2, FIRST_BACKOFF), longest) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
 
+    def stored(self, spans: int, lost: int) -> None:
+        """A segment is in the file, with what the ledger had to say. Of an episode's, the last line tells the sums."""
+        self._waited += spans
+        self._lost += lost
+
     def succeeded(self) -> None:
         self.backoff = 0.0
         if self.since is not None:
-            _log.warning("Recording goes on after %.1f s.", self._now() - self.since)
+            took = self._now() - self.since
+            _log.warning("Recording goes on after %.1f s: %s spans waited and are stored, %s were lost.", took,
+                         self._waited, self._lost)  # fmt: skip
             self.since = self.last_error = None
 
     def ended_for_good(self, error: BaseException) -> None:

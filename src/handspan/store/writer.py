@@ -230,9 +230,10 @@ class Writer:
                 self._write_controls()
 
     def _write_segment(self, segment: Segment) -> None:
-        started = time.perf_counter()
+        started, lost = time.perf_counter(), sum(loss.count for loss in segment.losses)
         commit_what_can_be(self._open_connection(), self._known_parents(), segment, self._now(), self._rejected)
         self._source.committed(segment)  # before anything that may fail: a second commit would store it twice
+        self.episode.stored(len(segment.records), lost)
         took = time.perf_counter() - started
         self._upkeep.committed(len(segment.records))
         self._on_commit(took)
