@@ -1,14 +1,22 @@
 """Old and surplus rows go, in small batches, and their space comes back."""
 
+import asyncio
 import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from handspan.records import ListenerRegistration, Segment, Session, SpanRecord
 from handspan.store.commit import commit_segment
+from handspan.store.doomed import for_kind
 from handspan.store.opening import open_for_writing
 from handspan.store.parents import Parents
-from handspan.store.retention import Retention, live_bytes
+from handspan.store.retention import Retention, live_bytes, max_bytes
+from handspan.store.statements import statements
+from handspan.store.upkeep import Upkeep
 
 NOW = 1_800_000_000.0
 DAY = 86_400
@@ -106,3 +114,117 @@ async def test_a_running_application_prunes_and_goes_on_recording(make, rows, db
         await telemetry.execute(handspan.InvokeHandler(listener))
         assert await telemetry.aflush()
     assert len(rows("SELECT * FROM handler_invocations")) == 1
+
+
+async def test_the_command_line_prunes_while_an_application_records(make, rows, db):
+    """Both write; nobody is harmed, and for the session rows and losses add up to what was started."""
+    import handspan
+
+    async def on_event(event): ...
+
+    command = [str(Path(sys.executable).parent / "handspan"), "db", "prune", "--db", db, "--max-mb", "1"]
+    started = 0
+    async with make(commit_interval=0.02) as telemetry:
+        listener = telemetry.register_listener(on_event, topic="t", app_key="a.B")
+        for _ in range(2):
+            for _ in range(12_000):  # more than a megabyte
+                await telemetry.execute(handspan.InvokeHandler(listener))
+            started += 12_000
+            assert await telemetry.aflush()
+            pruning = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            waiting = asyncio.ensure_future(pruning.communicate())
+            while not waiting.done():
+                await telemetry.execute(handspan.InvokeHandler(listener))
+                started += 1
+                await asyncio.sleep(0)
+            assert (pruning.returncode, (await waiting)[1]) == (0, b"")
+        assert await telemetry.aflush()
+    (stored,) = rows("SELECT count(*) AS n FROM handler_invocations")
+    (lost,) = rows("SELECT session_id, sum(count) AS n FROM losses WHERE reason = 'pruned_size' AND kind = 'handler'")
+    assert lost["n"] > 0
+    assert stored["n"] + lost["n"] == started
+    assert lost["session_id"] == rows("SELECT id FROM sessions")[0]["id"]
+
+
+# --- when -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def upkeep(monkeypatch):
+    """One that has begun, its first pass done, and a clock to turn."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr("handspan.store.upkeep.time.monotonic", lambda: clock.now)
+    options = SimpleNamespace(heartbeat_interval=30.0, db_max_size_mb=100)
+    found = Upkeep(options)
+    found.begin()
+    assert found.retention_is_due()
+    found.pruned(50)
+    found.clock, found.bound = clock, max_bytes(options)
+    return found
+
+
+def test_a_file_that_grew_past_its_bound_is_pruned_at_once(upkeep):
+    """And one that cannot be brought under it only when it has grown on."""
+    assert not upkeep.retention_is_due()
+    upkeep.grown_to(upkeep.bound + 1)
+    assert upkeep.retention_is_due()
+    upkeep.pruned(upkeep.bound + 2)
+    upkeep.grown_to(upkeep.bound + 3)
+    assert not upkeep.retention_is_due()
+    upkeep.grown_to(int(upkeep.bound * 1.1))
+    assert upkeep.retention_is_due()
+
+
+def test_a_pass_that_was_cut_short_comes_again_soon(upkeep):
+    """A lock or a full disk in between costs a minute, not an hour."""
+    upkeep.clock.now += 3600
+    assert upkeep.retention_is_due()
+    assert not upkeep.retention_is_due()
+    upkeep.clock.now += 60
+    assert upkeep.retention_is_due()
+    upkeep.pruned(50)
+    upkeep.clock.now += 60
+    assert not upkeep.retention_is_due()
+
+
+def test_a_clock_that_jumped_is_not_believed_at_once(upkeep):
+    """All history would be old in 2038: what is younger by the file's own clock waits for the next pass."""
+    assert upkeep.clock_is_steady(NOW)
+    upkeep.clock.now += 3600
+    assert upkeep.clock_is_steady(NOW + 3600)
+    upkeep.clock.now += 3600
+    assert not upkeep.clock_is_steady(NOW + 20 * 365 * DAY)
+    upkeep.clock.now += 3600
+    assert upkeep.clock_is_steady(NOW + 20 * 365 * DAY + 3600)
+
+
+def test_without_a_clock_nothing_goes_by_age(store):
+    """By size it may."""
+    conn, parents = store
+    fill(conn, parents, 1, 3_000, age_days=8)
+    for _ in Retention(conn, days=7, max_bytes=live_bytes(conn) // 2).run(NOW, by_age=False):
+        pass
+    assert conn.execute("SELECT DISTINCT reason FROM losses").fetchall() == [("pruned_size",)]
+    assert 0 < counts(conn)["l1"] < 3_000
+
+
+# --- how ----------------------------------------------------------------------------------------------------
+
+BIG_TABLES = {"handler_invocations", "job_executions", "spans", "h", "t"}
+SELECTED = {**statements("sql/retention.sql"), **statements("sql/shares.sql")}
+NAMES = (
+    "batch before before_ns first highest hour id large last last_row last_ts least length limit lowest met newest "
+    "parent reason room row stride trace ts window worth after"
+)
+
+
+@pytest.mark.parametrize("kind", ["handler", "job"])
+@pytest.mark.parametrize("name", [name for name in sorted(SELECTED) if name != "any_spans"])
+def test_no_statement_reads_a_run_table_through(store, name, kind):
+    """Ten million rows: every one of them goes by an index or by id."""
+    conn, _ = store
+    for table in ("doomed", "doomed_batches", "habits", "sampled_spans"):
+        conn.execute(SELECTED[table])
+    sql = SELECTED[name] if name == "report" else for_kind(SELECTED[name], kind)  # that one is of both
+    plan = conn.execute(f"EXPLAIN QUERY PLAN {sql}", dict.fromkeys(NAMES.split(), 1)).fetchall()
+    assert [step[3] for step in plan if step[3].startswith("SCAN ") and step[3].split()[1] in BIG_TABLES] == []

@@ -33,7 +33,7 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture(autouse=True)
 def steady(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A known moment, a known width, a folder of its own."""
-    for module in ("reports", "maintenance"):
+    for module in ("reports", "maintenance", "pruning"):
         monkeypatch.setattr(f"handspan.cli.{module}.now", lambda: AT)
     for name in ("NO_COLOR", "FORCE_COLOR", "HANDSPAN_DB", "HANDSPAN_DEBUG", "LINES"):
         monkeypatch.delenv(name, raising=False)
@@ -432,6 +432,54 @@ def test_prune(house: str, run: Run) -> None:
     code, out, _ = run("db", "prune", "--db", house, "--days", "2")
     assert code == 0
     assert "no run is older than 2 days" in flat(out)
+
+
+@pytest.mark.parametrize("limits", [["--days", "2"], ["--max-mb", "1"], ["--days", "3.5", "--max-mb", "1"]])
+def test_what_a_dry_run_says_is_what_a_prune_then_does(house: str, run: Run, limits: list[str]) -> None:
+    """By table, registration and reason; and until then not a byte of the file has changed, nor is one beside it."""
+    with closing(sqlite3.connect(house, isolation_level=None)) as conn:
+        conn.execute("UPDATE handler_invocations SET attributes = ?", ("a" * 4000,))
+        conn.execute("UPDATE scheduled_jobs SET last_registered_at = 1, retired_at = 1")
+        seeded.put(
+            conn, "spans (session_id, trace_id, span_id, name, kind, start_ns, duration_ns, status)",
+            [(1, n.to_bytes(4, "big") * 4, n.to_bytes(8, "big"), "GET", 0, int(NOW - 4 * DAY + n * 1000) * 10**9, 1,
+              "ok") for n in range(300)],
+        )  # fmt: skip
+    before = Path(house).read_bytes()
+    foreseen = document(run, "db", "prune", "--db", house, *limits, "--dry-run")
+    code, out, _ = run("db", "prune", "--db", house, *limits, "--dry-run")
+    assert code == 0
+    assert flat(out).startswith(f"{foreseen['rows']:,} runs and {foreseen['spans']:,} spans would go, about ")
+    assert Path(house).read_bytes() == before
+    assert [path.name for path in Path(house).parent.iterdir()] == ["house.db"]
+    done = document(run, "db", "prune", "--db", house, *limits)
+    assert (foreseen["dry_run"], done["dry_run"]) == (True, False)
+    assert foreseen["rows"] > 0
+    assert foreseen["details"] == done["details"]
+    assert (foreseen["rows"], foreseen["spans"]) == (done["rows"], done["spans"])
+    losses = raw(house, "SELECT sum(count) FROM losses WHERE reason LIKE 'pruned%'")
+    assert losses == [(done["rows"] + done["spans"],)]
+
+
+def test_what_was_pruned_is_not_called_lost(house: str, run: Run) -> None:
+    """It was stored, and kept as long as it was to be: `status` counts 19 lost, before and after."""
+    before = document(run, "sessions", "--db", house, "--since", "7d")["sessions"]
+    document(run, "db", "prune", "--db", house, "--days", "1")
+    assert "19 records, most for queue_full" in flat(run("status", "--db", house)[1])
+    after = document(run, "sessions", "--db", house, "--since", "7d")["sessions"]
+    assert [session["lost"] for session in after] == [session["lost"] for session in before]
+
+
+def test_a_dry_run_beside_a_writer(house: str, run: Run) -> None:
+    """With somebody's -wal beside the file it reads with locks, and leaves what it found."""
+    with closing(sqlite3.connect(house, isolation_level=None)) as conn:
+        conn.execute("UPDATE sessions SET host = 'other'")
+        names = {path.name for path in Path(house).parent.iterdir()}
+        assert "house.db-wal" in names
+        wal = Path(f"{house}-wal").read_bytes()
+        assert document(run, "db", "prune", "--db", house, "--days", "2", "--dry-run")["rows"] > 0
+        assert Path(f"{house}-wal").read_bytes() == wal
+        assert {path.name for path in Path(house).parent.iterdir()} == names
 
 
 def test_path_of_a_file_that_is_not_there(run: Run) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 
 import typer
 
-from handspan.cli import demo_command, maintenance, reports
+from handspan.cli import demo_command, maintenance, pruning, reports
 from handspan.cli.output import PipeClosedError, complain, discard_stdout
 from handspan.errors import HandspanError
 
@@ -36,7 +36,7 @@ db_app = typer.Typer(help="Look after the database file.", rich_markup_mode=None
 db_app.command("upgrade")(maintenance.upgrade)
 db_app.command("check")(maintenance.check)
 db_app.command("backup")(maintenance.backup)
-db_app.command("prune")(maintenance.prune)
+db_app.command("prune")(pruning.prune)
 db_app.command("path")(maintenance.path)
 app.add_typer(db_app, name="db")
 

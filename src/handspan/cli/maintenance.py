@@ -10,20 +10,18 @@ from typing import Annotated, Final
 import typer
 from rich.text import Text
 
-from handspan.cli.figures import amount, size
+from handspan.cli.figures import size
 from handspan.cli.options import DEFAULT_DB, Db, Json, ask, now
 from handspan.cli.output import FAILED, say, show, show_json
 from handspan.clock import to_epoch, to_ns
 from handspan.errors import CorruptDatabaseError, HandspanError, UnwritableDatabaseError
-from handspan.settings import Settings
 from handspan.store import schema
 from handspan.store.connection import explained
 from handspan.store.opening import open_for_writing
 from handspan.store.queries.status import damage
 from handspan.store.reading import open_reader, stored_revision
-from handspan.store.retention import Retention
 
-__all__ = ["backup", "check", "path", "prune", "upgrade"]
+__all__ = ["backup", "check", "path", "upgrade"]
 
 BUSY_TIMEOUT: Final = 5.0  # seconds to wait for the recording process between its commits
 
@@ -81,36 +79,6 @@ def backup(
         show(f"{db} was copied to {target}, {size(copied)}.")
 
 
-def prune(
-    db: Db = DEFAULT_DB,
-    json: Json = False,
-    days: Annotated[
-        float | None, typer.Option(metavar="N", min=0.001, help="Keep so many days.", show_default="the setting")
-    ] = None,
-    max_mb: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Keep it under so many MB.", show_default="the setting")
-    ] = None,
-) -> None:
-    """Delete old runs now, and give the space back."""
-    settings = Settings.load(db=db)
-    stored_revision(db)
-    with closing(open_for_writing(db, busy_timeout=BUSY_TIMEOUT)) as conn, explained(db):
-        megabytes = settings.db_max_size_mb if max_mb is None else max_mb
-        keep = settings.db_retention_days if days is None else days
-        retention = Retention(conn, days=keep, max_bytes=megabytes * 1024 * 1024)
-        for _ in retention.run(to_epoch(to_ns(now()))):
-            pass
-        pruned = retention.pruned
-    if json:
-        show_json({"path": db, "rows": pruned.rows, "spans": pruned.spans, "bytes": pruned.bytes})
-    elif not pruned.rows and not pruned.spans:
-        show(f"Nothing to prune: no run is older than {_days(keep)}, and {db} is under {megabytes} MB.")
-    else:
-        show(
-            f"Pruned {amount(pruned.rows, 'run')} and {amount(pruned.spans, 'span')}; {size(pruned.bytes)} given back."
-        )
-
-
 def path(db: Db = DEFAULT_DB, json: Json = False) -> None:
     """Where the file is, whether it exists or not."""
     resolved = Path(db).absolute()
@@ -122,10 +90,6 @@ def path(db: Db = DEFAULT_DB, json: Json = False) -> None:
 
 def _local_time() -> datetime:
     return datetime.fromtimestamp(to_epoch(to_ns(now())), tz=UTC).astimezone()
-
-
-def _days(days: float) -> str:
-    return f"{days:g} day" if days == 1 else f"{days:g} days"
 
 
 def _open_source(db: str) -> sqlite3.Connection:

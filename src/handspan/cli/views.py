@@ -22,6 +22,7 @@ Part = str | Text | Table
 
 MARKS: Final = {"handler": "on", "job": "at"}  # as on the dashboard: on an event, at a time
 START_HINT: Final = "Run your application with handspan, or `handspan demo`, and look again."
+PRUNED: Final = ("pruned_age", "pruned_size")
 LONGEST_NAME: Final = 50  # cells in a sentence
 STATE_WORDS: Final = {
     "live": "live",
@@ -138,10 +139,11 @@ def _live_words(session: SessionSummary) -> str:
 
 
 def _losses(found: Status) -> Text:
-    if not found.losses:
+    losses = [loss for loss in found.losses if loss.reason not in PRUNED]  # kept as long as they were to be
+    if not losses:
         return Text("nothing", style=PALE)
-    worst = found.losses[0]
-    total = sum(loss.count for loss in found.losses)
+    worst = losses[0]
+    total = sum(loss.count for loss in losses)
     where = "" if worst.stage == "store" else f" to {worst.stage}"
     return Text(f"{amount(total, 'record')}, most for {worst.reason}{where}", style=FAILED)
 

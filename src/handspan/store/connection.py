@@ -23,6 +23,7 @@ from handspan.errors import (
 
 __all__ = [
     "APPLICATION_ID",
+    "WAL_AUTOCHECKPOINT_PAGES",
     "FileState",
     "connect",
     "explain",

@@ -6,21 +6,27 @@ Monotonic time throughout: a clock that jumps back must not stop the heart.
 import time
 from typing import Final
 
+from handspan.store.options import WriterOptions
+from handspan.store.retention import max_bytes
 from handspan.store.sessions import RETIRE_AFTER
 
 __all__ = ["Upkeep"]
 
 RETENTION_INTERVAL: Final = 3600.0
-GROWTH_CHECK: Final = 200_000  # rows written (about 30 MB) that bring the size check forward
+RETENTION_RETRY: Final = 60.0  # after a pass that a lock or a full disk cut short
+GROWTH: Final = 1.05  # times what the last pass left: a bound that cannot be met is not tried for with every commit
+CLOCK_JUMP: Final = 3600.0  # seconds the wall clock may move on its own between two passes
 
 
 class Upkeep:
     """Each ``..._is_due`` answers True once, and sets its next time."""
 
-    def __init__(self, heartbeat_interval: float) -> None:
-        self._heartbeat_interval = heartbeat_interval
+    def __init__(self, options: WriterOptions) -> None:
+        self._heartbeat_interval = options.heartbeat_interval
+        self._max_bytes = max_bytes(options)
         self._heartbeat = self._retention = self._retirement = 0.0
-        self._rows = 0
+        self._live = self._left = 0
+        self._drift: float | None = None
 
     def begin(self) -> None:
         """The file is open: the size is checked at once, what nobody holds is retired in a minute."""
@@ -31,10 +37,12 @@ class Upkeep:
     def next_at(self) -> float:
         return min(self._heartbeat, self._retention, self._retirement)
 
-    def committed(self, rows: int) -> None:
-        """A commit is a sign of life, and makes the file grow."""
-        self._rows += rows
+    def committed(self) -> None:
+        """A commit is a sign of life."""
         self._heartbeat = time.monotonic() + self._heartbeat_interval
+
+    def grown_to(self, live_bytes: int) -> None:
+        self._live = live_bytes
 
     def heartbeat_is_due(self) -> bool:
         now = time.monotonic()
@@ -51,7 +59,19 @@ class Upkeep:
         self._retirement = time.monotonic() + (RETENTION_INTERVAL if done else RETIRE_AFTER)
 
     def retention_is_due(self) -> bool:
-        due = time.monotonic() >= self._retention or self._rows > GROWTH_CHECK
+        """Hourly, and as soon as the file has grown past its bound; soon again if :meth:`pruned` is not called."""
+        now = time.monotonic()
+        due = now >= self._retention or self._live > max(self._max_bytes, self._left * GROWTH)
         if due:
-            self._retention, self._rows = time.monotonic() + RETENTION_INTERVAL, 0
+            self._retention, self._left = now + RETENTION_RETRY, self._live
         return due
+
+    def pruned(self, live_bytes: int) -> None:
+        self._retention, self._live, self._left = time.monotonic() + RETENTION_INTERVAL, live_bytes, live_bytes
+
+    def clock_is_steady(self, wall: float) -> bool:
+        """False for one pass after the wall clock jumped: one from 2038 would find everything old."""
+        drift = wall - time.monotonic()
+        steady = self._drift is None or abs(drift - self._drift) <= CLOCK_JUMP
+        self._drift = drift
+        return steady

@@ -90,7 +90,7 @@ class Writer:
         self._life: SessionLife | None = None
         self._lock = lock or SessionLock(self._path, session.instance_id)
         self._journal_watch = JournalWatch()
-        self._upkeep = Upkeep(options.heartbeat_interval)
+        self._upkeep = Upkeep(options)
         self._thread = threading.Thread(target=self._run, name="handspan-writer", daemon=True)
 
     # --- from any thread ----------------------------------------------------------------------------
@@ -235,9 +235,10 @@ class Writer:
         self._source.committed(segment)  # before anything that may fail: a second commit would store it twice
         self.episode.stored(len(segment.records), lost)
         took = time.perf_counter() - started
-        self._upkeep.committed(len(segment.records))
+        self._upkeep.committed()
         self._on_commit(took)
         self.stats.live_bytes = live_bytes(self._open_connection())
+        self._upkeep.grown_to(self.stats.live_bytes)
 
     def _rejected(self, part: Segment) -> None:
         self._source.abandoned(part, "rejected")
@@ -255,18 +256,16 @@ class Writer:
 
     def _prune(self) -> None:
         """One retention pass, committing what comes in between its batches. On the writer's thread."""
-        conn = self._open_connection()
-        megabytes = self._options.db_max_size_mb
-        retention = Retention(conn, days=self._options.db_retention_days, max_bytes=megabytes * 1024 * 1024)
-        for _ in retention.run(self._now()):
+        conn, now = self._open_connection(), self._now()
+        retention = Retention.of(conn, self._options)
+        for _ in retention.run(now, by_age=self._upkeep.clock_is_steady(now)):
             self._write_controls()
             self._write_segments()
             if self._closing.is_set():
                 return
         self.stats.live_bytes = live_bytes(conn)
-        if retention.pruned.rows or retention.pruned.spans:
-            _log.info("Pruned %s rows and %s spans, %.1f MB given back.", retention.pruned.rows,
-                      retention.pruned.spans, retention.pruned.bytes / 1e6)  # fmt: skip
+        self._upkeep.pruned(self.stats.live_bytes)
+        retention.pruned.log(self._path)
 
     # --- opening and failing ------------------------------------------------------------------------
 

@@ -4,7 +4,8 @@
 SELECT s.id, v.name AS service, s.instance_id, s.started_at, s.last_heartbeat_at, s.stopped_at, s.stop_reason,
        s.service_version, s.handspan_version, s.python_version, s.host, s.pid,
        (SELECT count(*) FROM running AS r WHERE r.session_id = s.id) AS running,
-       (SELECT coalesce(sum(count), 0) FROM losses WHERE session_id = s.id AND stage = 'store') AS lost
+       (SELECT coalesce(sum(count), 0) FROM losses WHERE session_id = s.id AND stage = 'store'
+          AND reason NOT IN ('pruned_age', 'pruned_size')) AS lost
 FROM sessions AS s
 JOIN services AS v ON v.id = s.service_id
 WHERE s.started_at < :until AND (s.stopped_at IS NULL OR s.stopped_at >= :since)

@@ -1,0 +1,102 @@
+"""What nothing points to any more: tracebacks, registrations, old entries of the ledger, sessions, services.
+
+Each is found in stretches of ids outside the write lock, and asked about again where it is deleted.
+
+No index knows sessions, and foreign keys would make SQLite read the run tables through once for each one deleted. So
+sessions go by the thousand: one pass over the rows, a stretch at a time, tells which are really unused.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from handspan.store.doomed import Doomed, for_kind
+from handspan.store.statements import statements
+
+__all__ = ["SESSIONS_WORTH", "Keep", "leftovers"]
+
+_SQL: Final = statements("sql/leftovers.sql")
+DAY: Final = 86_400.0
+SESSION_DAYS: Final = 30.0  # after its end, at least, also if nothing of it is left
+LEDGER_DAYS: Final = 365.0  # after its session's end
+SESSIONS_WORTH: Final = 1000  # about 300 kB
+SESSIONS_AT_ONCE: Final = 5000
+STRETCH: Final = 10_000
+_ROWS: Final = ("handler_invocations", "job_executions", "spans")
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Since when each is kept."""
+
+    registrations: float
+    sessions: float
+    ledger: float
+
+    @classmethod
+    def at(cls, now: float, days: float) -> "Keep":
+        runs = now - days * DAY
+        return cls(runs, min(runs, now - SESSION_DAYS * DAY), min(runs - SESSION_DAYS * DAY, now - LEDGER_DAYS * DAY))
+
+
+def leftovers(conn: sqlite3.Connection, doomed: Doomed, keep: Keep, sessions_worth: int) -> Iterator[None]:
+    yield from _stretch_by_stretch(conn, doomed, "tracebacks", "traceback", {})
+    for kind, table in (("handler", "listener"), ("job", "scheduled_job")):
+        yield from _stretch_by_stretch(conn, doomed, "listeners", table, {"before": keep.registrations}, kind)
+    yield from _stretch_by_stretch(conn, doomed, "losses", "loss", {"long_ago": keep.ledger})
+    yield from _sessions(conn, doomed, keep, sessions_worth)
+    doomed.choose(_SQL["find_services"], {})
+    doomed.delete("service", _SQL["delete_services"], {})
+
+
+def _stretch_by_stretch(
+    conn: sqlite3.Connection, doomed: Doomed, name: str, kind: str, values: dict[str, Any], of: str = "handler"
+) -> Iterator[None]:
+    find, delete = for_kind(_SQL[f"find_{name}"], of), for_kind(_SQL[f"delete_{name}"], of)
+    row, edge = 0, 0
+    window = for_kind(f"SELECT id FROM {name} WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?", of)
+    while True:
+        found = conn.execute(window, (row, doomed.room - 1)).fetchone()
+        edge = found[0] if found else 2**63 - 1
+        doomed.choose(find, {**values, "row": row, "last_row": edge})
+        doomed.delete(kind, delete, values)
+        yield
+        if found is None:
+            return
+        row = edge
+
+
+def _sessions(conn: sqlite3.Connection, doomed: Doomed, keep: Keep, worth: int) -> Iterator[None]:
+    values: dict[str, float] = {"some_time_ago": keep.sessions}
+    doomed.choose(_SQL["find_sessions"], values | {"room": max(worth, SESSIONS_AT_ONCE)})
+    if _found(conn) < worth:
+        conn.execute(_SQL["spare_sessions"])
+        doomed.clear()
+        return
+    for table in _ROWS:
+        row = 0
+        # Rows that come while this looks are looked for again, in the lock.
+        (values[table],) = conn.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()
+        while True:
+            window = f"SELECT id FROM {table} WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"
+            found = conn.execute(window, (row, STRETCH - 1)).fetchone()
+            edge = found[0] if found else 2**63 - 1
+            conn.execute(_SQL["spare_sessions_of"].format(table=table), {"row": row, "last_row": edge})
+            yield
+            if found is None:
+                break
+            row = edge
+    if not _found(conn):
+        doomed.clear()
+        return
+    conn.execute("PRAGMA foreign_keys = OFF")  # only outside a transaction; nothing else is written meanwhile
+    try:
+        doomed.delete("session", _SQL["delete_sessions"], values)
+    finally:
+        conn.execute("PRAGMA foreign_keys = ON")
+
+
+def _found(conn: sqlite3.Connection) -> int:
+    (count,) = conn.execute(_SQL["count_sessions"]).fetchone()
+    return int(count)

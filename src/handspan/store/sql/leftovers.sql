@@ -1,0 +1,91 @@
+-- What nothing points to any more. Found outside the write lock, in stretches of ids, into temp.doomed; the same
+-- question is asked again where it is deleted. Rows that are doomed themselves do not count: in a dry run they are
+-- still there. As in retention.sql, statements about handlers serve jobs.
+
+-- find_tracebacks: texts no row shows
+INSERT INTO temp.doomed
+SELECT 'traceback', t.id, NULL, NULL, NULL, NULL, length(t.text) + 60, 'unused', NULL, :batch
+FROM tracebacks AS t
+WHERE t.id > :row AND t.id <= :last_row
+  AND NOT EXISTS (SELECT 1 FROM handler_invocations AS h WHERE h.traceback_id = t.id
+                  AND NOT EXISTS (SELECT 1 FROM temp.doomed WHERE kind = 'handler' AND id = h.id))
+  AND NOT EXISTS (SELECT 1 FROM job_executions AS j WHERE j.traceback_id = t.id
+                  AND NOT EXISTS (SELECT 1 FROM temp.doomed WHERE kind = 'job' AND id = j.id))
+
+-- delete_tracebacks: if it is still so
+DELETE FROM tracebacks
+WHERE id IN (SELECT id FROM temp.doomed WHERE kind = 'traceback')
+  AND NOT EXISTS (SELECT 1 FROM handler_invocations WHERE traceback_id = tracebacks.id)
+  AND NOT EXISTS (SELECT 1 FROM job_executions WHERE traceback_id = tracebacks.id)
+
+-- find_listeners: nobody has had it for as long as a run is kept, and no run is left: else one-shot names would pile up
+INSERT INTO temp.doomed
+SELECT 'listener', l.id, NULL, NULL, NULL, l.retired_at, 400 + coalesce(length(l.registration_source), 0), 'unused', NULL, :batch
+FROM listeners AS l
+WHERE l.id > :row AND l.id <= :last_row AND coalesce(l.retired_at, l.last_registered_at) < :before
+  AND NOT EXISTS (SELECT 1 FROM handler_invocations AS h WHERE h.listener_id = l.id
+                  AND NOT EXISTS (SELECT 1 FROM temp.doomed WHERE kind = 'handler' AND id = h.id))
+  AND NOT EXISTS (SELECT 1 FROM registration_holders WHERE kind = 'handler' AND registration_id = l.id)
+  AND l.id NOT IN (SELECT listener_id FROM running WHERE listener_id IS NOT NULL)
+
+-- delete_listeners: if it is still so
+DELETE FROM listeners
+WHERE id IN (SELECT id FROM temp.doomed WHERE kind = 'listener') AND coalesce(retired_at, last_registered_at) < :before
+  AND NOT EXISTS (SELECT 1 FROM handler_invocations WHERE listener_id = listeners.id)
+  AND NOT EXISTS (SELECT 1 FROM registration_holders WHERE kind = 'handler' AND registration_id = listeners.id)
+  AND id NOT IN (SELECT listener_id FROM running WHERE listener_id IS NOT NULL)
+
+-- find_losses: of sessions that ended so long ago that nobody adds them up any more
+INSERT INTO temp.doomed
+SELECT 'loss', l.id, NULL, NULL, NULL, l.hour, 60, 'ended', NULL, :batch
+FROM losses AS l JOIN sessions AS s ON s.id = l.session_id
+WHERE l.id > :row AND l.id <= :last_row AND s.stopped_at < :long_ago
+
+-- delete_losses: a session that has ended stays so
+DELETE FROM losses WHERE id IN (SELECT id FROM temp.doomed WHERE kind = 'loss')
+
+-- find_sessions: ended, and neither the ledger nor what runs knows them; whether a row does, has to be looked for
+INSERT INTO temp.doomed
+SELECT 'session', s.id, NULL, NULL, NULL, s.stopped_at, 200 + coalesce(length(s.resource), 0), 'unused', NULL, :batch
+FROM sessions AS s
+WHERE s.stopped_at < :some_time_ago
+  AND s.id NOT IN (SELECT session_id FROM losses AS l
+                   WHERE NOT EXISTS (SELECT 1 FROM temp.doomed WHERE kind = 'loss' AND id = l.id))
+  AND s.id NOT IN (SELECT session_id FROM running)
+  AND s.id NOT IN (SELECT session_id FROM registration_holders)
+LIMIT :room
+
+-- count_sessions: is it worth looking through all rows?
+SELECT count(*) FROM temp.doomed WHERE kind = 'session'
+
+-- spare_sessions: too few to be worth it
+DELETE FROM temp.doomed WHERE kind = 'session'
+
+-- spare_sessions_of: one stretch of a table; {table} is one of ours
+DELETE FROM temp.doomed WHERE kind = 'session' AND id IN (SELECT session_id FROM {table} WHERE id > :row AND id <= :last_row)
+
+-- delete_sessions: foreign keys are off for this: no index knows sessions, and SQLite would read three tables for each
+DELETE FROM sessions
+WHERE id IN (SELECT id FROM temp.doomed WHERE kind = 'session') AND stopped_at < :some_time_ago
+  AND id NOT IN (SELECT session_id FROM losses)
+  AND id NOT IN (SELECT session_id FROM handler_invocations WHERE id > :handler_invocations)
+  AND id NOT IN (SELECT session_id FROM job_executions WHERE id > :job_executions)
+  AND id NOT IN (SELECT session_id FROM spans WHERE id > :spans)
+
+-- find_services: without a session or a registration
+INSERT INTO temp.doomed
+SELECT 'service', v.id, NULL, NULL, NULL, NULL, 40, 'unused', NULL, :batch
+FROM services AS v
+WHERE NOT EXISTS (SELECT 1 FROM sessions AS s WHERE s.service_id = v.id
+                  AND NOT EXISTS (SELECT 1 FROM temp.doomed WHERE kind = 'session' AND id = s.id))
+  AND NOT EXISTS (SELECT 1 FROM listeners AS l WHERE l.service_id = v.id
+                  AND NOT EXISTS (SELECT 1 FROM temp.doomed WHERE kind = 'listener' AND id = l.id))
+  AND NOT EXISTS (SELECT 1 FROM scheduled_jobs AS j WHERE j.service_id = v.id
+                  AND NOT EXISTS (SELECT 1 FROM temp.doomed WHERE kind = 'scheduled_job' AND id = j.id))
+
+-- delete_services: if it is still so
+DELETE FROM services
+WHERE id IN (SELECT id FROM temp.doomed WHERE kind = 'service')
+  AND NOT EXISTS (SELECT 1 FROM sessions WHERE service_id = services.id)
+  AND NOT EXISTS (SELECT 1 FROM listeners WHERE service_id = services.id)
+  AND NOT EXISTS (SELECT 1 FROM scheduled_jobs WHERE service_id = services.id)
