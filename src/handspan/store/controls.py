@@ -53,6 +53,10 @@ class Controls:
         self._live.pop(number, None)
         self._writes.append(lambda _, parents, now: parents.retire(self._session, number, registration, now))
 
+    def note(self, write: _Write) -> None:
+        """Something else the session has to say, written in its turn."""
+        self._writes.append(write)
+
     def set_next_run(self, number: int, registration: Registration, next_run: float | None) -> None:
         self._next_runs[number] = registration, next_run
 

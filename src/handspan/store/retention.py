@@ -7,6 +7,7 @@ By size, the registration with most rows gives first, its oldest successes befor
 one uses up its own share, and a failure outlives a dull success.
 """
 
+import logging
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -15,12 +16,14 @@ from typing import Final
 
 from handspan.store.statements import statements
 
-__all__ = ["Pruned", "Retention", "live_bytes"]
+__all__ = ["KEEP_INCIDENTS", "Pruned", "Retention", "live_bytes", "retention_pass"]
 
+_log = logging.getLogger("handspan.store")
 _SQL: Final = statements("sql/retention.sql")
 BATCH_SECONDS: Final = 0.05  # in the write lock, at most about this long
 FIRST_BATCH: Final = 500
 LARGEST_BATCH: Final = 20_000
+KEEP_INCIDENTS: Final = 2_000
 VACUUM_PAGES: Final = 500  # about 2 MB given back in one transaction
 SIZE_TARGET: Final = 0.9  # prune to 90 % of the bound, so that the next pass is not at once
 _TABLES: Final = {
@@ -46,6 +49,15 @@ def live_bytes(conn: sqlite3.Connection) -> int:
     return int(page_size) * (int(pages) - int(free))
 
 
+def retention_pass(conn: sqlite3.Connection, days: float, megabytes: int, now: float) -> Iterator[None]:
+    """The writer's: yields after each batch, and logs what went."""
+    retention = Retention(conn, days=days, max_bytes=megabytes * 1024 * 1024)
+    yield from retention.run(now)
+    pruned = retention.pruned
+    if pruned.rows or pruned.spans:
+        _log.info("Pruned %s rows and %s spans, %.1f MB given back.", pruned.rows, pruned.spans, pruned.bytes / 1e6)
+
+
 class Retention:
     """Prunes one file through the writer's connection."""
 
@@ -58,6 +70,7 @@ class Retention:
         before = live_bytes(self._conn)
         yield from self.by_age(now)
         yield from self.by_size()
+        self._delete("old_incidents", {"keep": KEEP_INCIDENTS})
         if self.pruned.rows or self.pruned.spans:
             self._delete("unused_tracebacks", {})
             yield

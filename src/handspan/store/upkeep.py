@@ -4,14 +4,22 @@ Monotonic time throughout: a clock that jumps back must not stop the heart.
 """
 
 import time
+from dataclasses import dataclass
 from typing import Final
 
 from handspan.store.sessions import RETIRE_AFTER
 
-__all__ = ["Upkeep"]
+__all__ = ["Upkeep", "WriterStats"]
 
 RETENTION_INTERVAL: Final = 3600.0
 GROWTH_CHECK: Final = 200_000  # rows written (about 30 MB) that bring the size check forward
+
+
+@dataclass
+class WriterStats:
+    """Counters others read; only the writer's thread changes them."""
+
+    live_bytes: int = 0
 
 
 class Upkeep:

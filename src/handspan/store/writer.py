@@ -18,7 +18,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Final
 
@@ -28,29 +27,24 @@ from handspan.records import Registration, Segment, SegmentSource, Session
 from handspan.source import forget_sources
 from handspan.store.connection import explain, explained, identity_of, is_busy
 from handspan.store.controls import Controls
+from handspan.store.damage import Damage
 from handspan.store.episodes import Episode
+from handspan.store.incidents import Incidents
 from handspan.store.isolation import commit_what_can_be
 from handspan.store.liveness import SessionLock
 from handspan.store.opening import open_for_writing
 from handspan.store.options import WriterOptions
 from handspan.store.parents import Parents
-from handspan.store.retention import Retention, live_bytes
+from handspan.store.retention import live_bytes, retention_pass
 from handspan.store.sessions import SessionLife
-from handspan.store.upkeep import Upkeep
+from handspan.store.upkeep import Upkeep, WriterStats
 
-__all__ = ["Writer", "WriterOptions", "WriterStats"]
+__all__ = ["Writer", "WriterOptions"]
 
 _log = logging.getLogger("handspan.store")
 
 FORK_WAIT: Final = 2.0  # seconds a fork may wait for a transaction to end
 PERMANENT: Final = (ForeignDatabaseError, NotADatabaseError)  # only the program's author can cure these
-
-
-@dataclass
-class WriterStats:
-    """Counters others read; only the writer's thread changes them."""
-
-    live_bytes: int = 0
 
 
 class Writer:
@@ -68,7 +62,9 @@ class Writer:
         self._options, self._session, self._source, self._clock = options, session, source, clock
         self._on_commit = on_commit
         self._path = os.path.abspath(options.db)  # a daemon may change its directory
-        self.stats, self.episode = WriterStats(), Episode(self._now)
+        self._controls = Controls(session)
+        self.incidents = Incidents(session, self._controls)
+        self.stats, self.episode = WriterStats(), Episode(self._now, self.incidents.unavailable)
         self.opened: Future[None] = Future()
         """Done when the file is open and the session begun; raises what only the author can cure."""
         self.tried: Future[None] = Future()
@@ -80,7 +76,7 @@ class Writer:
         """True: at once. In C: an Event that a signal handler's exception interrupts stays locked for ever."""
         self._closing = threading.Event()
         self._close_deadline = 0.0
-        self._controls = Controls(session)
+        self._damage = Damage(self._path, session, self._controls, self.incidents, self._now, self.hurry)
         self._flushes: deque[Future[bool]] = deque()
         self._conn: sqlite3.Connection | None = None
         self._parents: Parents | None = None
@@ -156,10 +152,14 @@ class Writer:
         """
         if not self._io.acquire(timeout=FORK_WAIT):
             return False
+        if not self._damage.check.stop(FORK_WAIT):
+            self._io.release()
+            return False
         self._drop_connection()  # opened again by the next turn
         return True
 
     def after_fork_in_parent(self) -> None:
+        self._damage.check.resume()
         self._io.release()
 
     def forget_in_child(self) -> None:
@@ -219,7 +219,9 @@ class Writer:
         self._write_segments()
         if self.episode.since is not None and self._life is not None:
             self._life.heartbeat(self._now())  # nothing waited, perhaps: is it really over?
+        self._damage.went_well()
         self.episode.succeeded()
+        self._write_controls()  # the episode that is over
         self._answer_flushes(flushes, True)
         self._periodic()
 
@@ -259,18 +261,13 @@ class Writer:
 
     def _prune(self) -> None:
         """One retention pass, committing what comes in between its batches. On the writer's thread."""
-        conn = self._open_connection()
-        megabytes = self._options.db_max_size_mb
-        retention = Retention(conn, days=self._options.db_retention_days, max_bytes=megabytes * 1024 * 1024)
-        for _ in retention.run(self._now()):
+        conn, options = self._open_connection(), self._options
+        for _ in retention_pass(conn, options.db_retention_days, options.db_max_size_mb, self._now()):
             self._write_controls()
             self._write_segments()
             if self._closing.is_set():
                 return
         self.stats.live_bytes = live_bytes(conn)
-        if retention.pruned.rows or retention.pruned.spans:
-            _log.info("Pruned %s rows and %s spans, %.1f MB given back.", retention.pruned.rows,
-                      retention.pruned.spans, retention.pruned.bytes / 1e6)  # fmt: skip
 
     # --- opening and failing ------------------------------------------------------------------------
 
@@ -280,13 +277,14 @@ class Writer:
         if self._conn is not None and self._identity == identity_of(self._path):
             return True
         if self._conn is not None:
-            _log.warning("%s is gone or another file: beginning anew.", self._path)
-            self._controls.again()
+            self._damage.gone()
             self._drop_connection()
         path = self._path
         try:
             conn = open_for_writing(path, busy_timeout=self._options.busy_timeout)
         except PERMANENT as error:
+            if self._damage.is_ours(error):
+                raise
             self._give_up(error)
             return False
         parents = Parents(conn)
@@ -294,12 +292,13 @@ class Writer:
         try:
             with explained(path):
                 life.begin(self._lock, self._now())
-                life.bury_the_dead()
+                buried = life.bury_the_dead()
         except BaseException:
             conn.close()
             raise
         self._conn, self._parents, self._life = conn, parents, life
         self._identity = identity_of(path)
+        self._damage.opened(after_a_crash=buried > 0)
         if not self.opened.done():
             self._upkeep.begin()
             self.stats.live_bytes = live_bytes(conn)
@@ -326,7 +325,10 @@ class Writer:
         self._gave_up = True
 
     def _failed(self, error: BaseException) -> None:
-        self.episode.failed(explain(error, self._path) if isinstance(error, sqlite3.Error) else error)
+        left = self._damage.handle(error, self._drop_connection)
+        if left is None:
+            return
+        self.episode.failed(explain(left, self._path) if isinstance(left, sqlite3.Error) else left)
         self._answer_tried(None)
         if not is_busy(error):
             self._drop_connection()  # after an I/O error a fresh one sees what is really there
@@ -338,6 +340,7 @@ class Writer:
 
     def _finish(self) -> None:
         """The last turn, until its deadline; then what is left is given up, and counted."""
+        self._damage.check.stop(1.0)  # a connection of its own would keep the log from going
         while True:
             try:
                 if self._ensure_open_for_the_end():
@@ -349,6 +352,7 @@ class Writer:
                         self._life.end(self._now())
                     self._open_connection().execute("PRAGMA optimize")
                     self.episode.succeeded()
+                    self._write_controls()
                 break
             except BaseException as error:  # noqa: BLE001 - as in _run
                 self._failed(error)

@@ -41,6 +41,9 @@ DELETE FROM job_executions WHERE id IN (
 -- any_spans: the oldest spans, whatever they are
 DELETE FROM spans WHERE id IN (SELECT id FROM spans ORDER BY id LIMIT :limit)
 
+-- old_incidents: all but the newest
+DELETE FROM incidents WHERE id <= (SELECT max(id) FROM incidents) - :keep
+
 -- unused_tracebacks: texts no row shows any more
 DELETE FROM tracebacks
 WHERE NOT EXISTS (SELECT 1 FROM handler_invocations WHERE traceback_id = tracebacks.id)
