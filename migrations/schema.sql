@@ -199,6 +199,18 @@ CREATE TABLE losses (
     UNIQUE (hour, session_id, stage, kind, reason)
 );
 
+-- What happened to recording that is not a run. Kinds are open (docs/schema.md lists them); the newest 2,000 are kept,
+-- so no index. AUTOINCREMENT as for losses.
+CREATE TABLE incidents (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    session_id INTEGER NOT NULL REFERENCES sessions (id),
+    started_at REAL NOT NULL,
+    ended_at   REAL,
+    kind       TEXT NOT NULL,
+    detail     TEXT NOT NULL,
+    count      INTEGER
+);
+
 CREATE VIEW v_handler_invocations AS
 SELECT i.id,
        s.name AS service, l.app_key, l.instance_index, l.name, l.handler_method, l.topic,
@@ -265,3 +277,22 @@ SELECT id,
        strftime('%Y-%m-%dT%H:%M:%fZ', start_ns / 1e9, 'unixepoch') AS started_at,
        start_ns, duration_ns / 1e6 AS duration_ms, attributes, extra, session_id
 FROM spans;
+
+CREATE VIEW v_losses AS
+SELECT l.id,
+       strftime('%Y-%m-%dT%H:%M:%fZ', l.hour, 'unixepoch') AS hour_at,
+       v.name AS service, s.instance_id, l.stage, l.kind, l.reason, l.count, l.session_id
+FROM losses AS l
+JOIN sessions AS s ON s.id = l.session_id
+JOIN services AS v ON v.id = s.service_id;
+
+CREATE VIEW v_incidents AS
+SELECT i.id,
+       v.name AS service, s.instance_id, i.kind,
+       strftime('%Y-%m-%dT%H:%M:%fZ', i.started_at, 'unixepoch') AS started_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', i.ended_at, 'unixepoch') AS ended_at,
+       i.ended_at - i.started_at AS duration_s,
+       i.detail, i.count, i.session_id
+FROM incidents AS i
+JOIN sessions AS s ON s.id = i.session_id
+JOIN services AS v ON v.id = s.service_id;

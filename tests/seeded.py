@@ -88,6 +88,10 @@ def fill(conn: sqlite3.Connection) -> None:
         [(int(NOW - 2 * HOUR), 4, "store", "handler", "queue_full", 12),
          (int(NOW - 3 * DAY), 1, "store", "job", "shutdown", 2),
          (int(NOW - 2 * HOUR), 4, "tempo", "span", "rejected", 7)])  # fmt: skip
+    put(conn, "incidents (session_id, started_at, ended_at, kind, detail, count)",
+        [(1, NOW - 4 * DAY, None, "corrupt_database", "image is malformed; set aside as house.db.corrupt-x", 31),
+         (4, NOW - 3 * HOUR, NOW - 3 * HOUR + 42, "database_unavailable", "locked by another process", None),
+         (1, NOW - 9 * DAY, NOW - 9 * DAY + 5, "database_unavailable", "too old for status", None)])  # fmt: skip
 
 
 def invocations() -> Iterator[tuple[Any, ...]]:

@@ -119,7 +119,7 @@ class UnwritableDatabaseError(DatabaseError):
 class CorruptDatabaseError(DatabaseError):
     """The database is damaged."""
 
-    hint = "Nothing was deleted. `handspan db check` shows the damage; a backup may lie beside the file."
+    hint = "Nothing was deleted. `handspan db check` shows the damage, `handspan db salvage` saves what can be read."
 
 
 class DatabaseBusyError(DatabaseError):

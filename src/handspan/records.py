@@ -316,6 +316,10 @@ class SegmentSource(Protocol):
         """After a checkpoint that followed their commits."""
         ...
 
+    def begin_anew(self) -> None:
+        """Another file has taken the place of ours: it does not know what is in flight."""
+        ...
+
     def leave(self, *, keep: bool) -> tuple[int, int]:
         """The end. How many spans stay in the journal for the next start, and how many are lost. Not ``keep``:
         there will be no database to take them."""

@@ -255,7 +255,7 @@ async def test_nothing_of_ours_waits_for_a_stalled_database_on_the_loop(make, db
 
 async def test_an_episodes_last_line_tells_what_waited_and_what_was_lost(make, db, until, caplog):
     """The sums of the whole episode: everything that waited is either stored or in the ledger."""
-    async with make(busy_timeout=0.05, queue_max_spans=200, segment_max_spans=50) as telemetry:
+    async with make(busy_timeout=0.05, queue_max_spans=200, segment_max_spans=50, journal=False) as telemetry:
         listener = telemetry.register_listener(on_event, topic="t", app_key=APP)
         assert await telemetry.aflush()
         with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as other:

@@ -12,6 +12,7 @@ import pytest
 from handspan.records import ListenerRegistration, Segment, Session, SpanRecord
 from handspan.store.commit import commit_segment
 from handspan.store.doomed import for_kind
+from handspan.store.leftovers import KEEP_INCIDENTS
 from handspan.store.opening import open_for_writing
 from handspan.store.parents import Parents
 from handspan.store.retention import Retention, live_bytes, max_bytes
@@ -94,6 +95,18 @@ def test_texts_no_row_shows_any_more_go(store):
     for _ in Retention(conn, days=7, max_bytes=10**9).run(NOW):
         pass
     assert conn.execute("SELECT count(*) FROM tracebacks").fetchone() == (0,)
+
+
+def test_of_incidents_the_newest_stay(store):
+    """A database that fails every minute must not fill the file with saying so."""
+    conn, parents = store
+    fill(conn, parents, 1, 1)
+    add = "INSERT INTO incidents (session_id, started_at, kind, detail) VALUES (1, ?, 'database_unavailable', '')"
+    conn.executemany(add, [(float(second),) for second in range(KEEP_INCIDENTS + 30)])
+    for _ in Retention(conn, days=7, max_bytes=10**9).run(0.0):
+        pass
+    kept = conn.execute("SELECT count(*), min(started_at) FROM incidents").fetchone()
+    assert kept == (KEEP_INCIDENTS, 30.0)
 
 
 async def test_a_running_application_prunes_and_goes_on_recording(make, rows, db):

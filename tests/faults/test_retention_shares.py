@@ -258,7 +258,7 @@ def test_spans_go_with_their_run_and_stay_with_it(house):
     house.registrations(1)
     house.runs(1, 100, spans=2)
     house.runs(1, 10, spans=2, status="error", age=2)
-    house.prune(fraction=0.4)
+    house.prune(fraction=0.5)
     runs = house.one("SELECT count(*) FROM handler_invocations")
     assert house.by_worth()["handler", 1, "error"] == 10
     assert 10 < runs < 110

@@ -39,6 +39,7 @@ def test_everything_needed_is_in_it(installed):
         "handspan/_migrations/schema.sql",
         "handspan/_migrations/env.py",
         "handspan/_migrations/versions/0001_initial.py",
+        "handspan/_migrations/versions/0002_incidents.py",
         "handspan/store/sql/commit.sql",
         "handspan/store/queries/runs.sql",
         "handspan/demo/data/ha-day.jsonl.gz",

@@ -24,7 +24,7 @@ from handspan.store import schema
 from seeded import DAY, HOUR, NOW, raw
 
 AT = instant_from_ns(int(NOW) * 10**9)
-REPORTS = ["status", "handlers", "jobs", "runs", "errors", "sessions"]
+REPORTS = ["status", "handlers", "jobs", "runs", "errors", "sessions", "losses"]
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 Run = Callable[..., tuple[int, str, str]]
@@ -178,7 +178,10 @@ DOCUMENTS: dict[str, Any] = {
     "status": {"since": None, "status": {
         "store": dict.fromkeys(["path", "schema_revision", "size_bytes", "live_bytes"]),
         "handlers": KIND_KEYS, "jobs": KIND_KEYS, "running": None, "sessions": [SESSION_KEYS], "errors": [GROUP_KEYS],
-        "losses": [dict.fromkeys(["stage", "kind", "reason", "count", "last_hour"])]}},
+        "losses": [dict.fromkeys(["stage", "kind", "reason", "count", "last_hour"])],
+        "incidents": [dict.fromkeys(["id", "kind", "service", "session_id", "started_at", "ended_at", "detail",
+                                     "count"])],
+        "set_aside": []}},
     "handlers": {"since": None, "handlers": [{
         **dict.fromkeys(["id", "service", "app_key", "instance_index", "name", "topic", "source_location", "retired_at",
                          "last_run_at"]), "activity": ACTIVITY_KEYS}]},
@@ -190,6 +193,8 @@ DOCUMENTS: dict[str, Any] = {
     "errors": {"since": None, "groups": [GROUP_KEYS], "recent": [RUN_KEYS]},
     "sessions": {"since": None, "sessions": [
         {**SESSION_KEYS, "counts": dict.fromkeys(["runs", "errors", "interrupted"])}]},
+    "losses": {"since": None, "total": None, "entries": None, "losses": [
+        dict.fromkeys(["hour", "service", "session_id", "instance_id", "stage", "kind", "reason", "count"])]},
 }  # fmt: skip
 
 
@@ -373,7 +378,7 @@ def test_upgrade_says_what_it_did(house: str, run: Run, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("handspan.cli.maintenance.open_for_writing", open_newer)
     _, out, _ = run("db", "upgrade", "--db", house)
-    assert "from schema 0001 to 0999" in flat(out)
+    assert "from schema 0002 to 0999" in flat(out)
     assert f"{house}.backup" in "".join(out.split())
 
 
@@ -388,7 +393,10 @@ def test_db_commands_never_make_a_file(tmp_path: Path, run: Run, command: str) -
 
 def test_check(house: str, run: Run) -> None:
     """Sound is 0; damaged is 1, with what is wrong."""
-    assert document(run, "db", "check", "--db", house) == {"path": house, "sound": True, "damage": []}
+    head = schema.head_revision(schema.migrations_dir())
+    assert document(run, "db", "check", "--db", house) == {
+        "path": house, "sound": True, "damage": [], "schema_revision": head, "notes": [],
+    }  # fmt: skip
     with closing(sqlite3.connect(house, isolation_level=None)) as conn:
         conn.execute("DELETE FROM scheduled_jobs")
     code, out, err = run("db", "check", "--db", house)
@@ -404,6 +412,82 @@ def test_check_of_a_file_that_cannot_even_be_opened(house: str, run: Run) -> Non
     code, out, _ = run("db", "check", "--db", house)
     assert code == 1
     assert "is damaged" in flat(out)
+
+
+def test_check_of_what_lies_beside(house: str, run: Run) -> None:
+    """Files set aside and what dead processes left are told, and are no damage of this file."""
+    aside = Path(f"{house}.corrupt-20260524T202640Z")
+    aside.write_bytes(b"x")
+    Path(f"{aside}-wal").write_bytes(b"x")
+    sidecar = Path(f"{house}.handspan")
+    sidecar.mkdir()
+    (sidecar / "fourth.lock").touch()
+    (sidecar / "fourth.journal").write_bytes(b"12345")
+    found = document(run, "db", "check", "--db", house)
+    assert found["sound"] is True
+    assert found["notes"] == [
+        f"A damaged file was set aside as {aside}.",
+        "1 of 1 session locks are of processes that are gone.",
+        "1 journal files (5 bytes) of processes that are gone wait to be read back.",
+        "The next start of an application that records here takes care of them.",
+    ]
+    assert f"A damaged file was set aside as {aside}." in flat(run("status", "--db", house)[1])
+    assert document(run, "status", "--db", house)["status"]["set_aside"] == [str(aside)]
+
+
+def test_check_finds_what_no_page_shows(house: str, run: Run) -> None:
+    """A session that ended and still runs something; a loss of less than one."""
+    with closing(sqlite3.connect(house, isolation_level=None)) as conn:
+        conn.execute("PRAGMA ignore_check_constraints = ON")
+        conn.execute("UPDATE running SET session_id = 1")
+        conn.execute("UPDATE registration_holders SET session_id = 2 WHERE kind = 'job'")
+        conn.execute("UPDATE losses SET count = -3 WHERE id = 2")
+    code, out, _ = run("db", "check", "--db", house)
+    assert code == 1
+    assert "session first has ended, and 1 of its commands count as running" in flat(out)
+    assert "session second has ended, and holds 1 registrations" in flat(out)
+    assert "losses row 2 makes no sense: -3 lost" in flat(out)
+
+
+def test_check_of_ours_without_a_beginning_and_of_a_text(house: str, run: Run, tmp_path: Path) -> None:
+    """The first is damage, with its cure; the second is nobody's database, and an error."""
+    content = bytearray(Path(house).read_bytes())
+    content[:100] = bytes(100)
+    Path(house).write_bytes(content)
+    code, out, _ = run("db", "check", "--db", house)
+    assert code == 1
+    assert "its beginning is gone" in out
+    assert f"`handspan db salvage {house} --into NEW.db`" in flat(out).replace("db salvage /", "db salvage /")
+    text = tmp_path / "notes.txt"
+    text.write_text("notes\n" * 1000)
+    assert run("db", "check", "--db", str(text))[0] == 2
+
+
+def test_salvage(house: str, run: Run, tmp_path: Path) -> None:
+    """What was saved of each table; nothing is overwritten; a text is no damaged database."""
+    target = str(tmp_path / "saved.db")
+    found = document(run, "db", "salvage", house, "--into", target)
+    assert {each["table"]: each["rows"] for each in found["tables"]}["handler_invocations"] == 300
+    interrupted, *others = document(run, "runs", "--db", target)["runs"]
+    assert interrupted["error_type"] == "ProcessInterrupted"  # what ran when the file was left
+    assert others == document(run, "runs", "--db", house)["runs"][:-1]
+    code, _, err = run("db", "salvage", house, "--into", target)
+    assert code == 2
+    assert "exists already" in err
+    (tmp_path / "notes.txt").write_text("notes\n")
+    code, _, err = run("db", "salvage", str(tmp_path / "notes.txt"), "--into", str(tmp_path / "x.db"))
+    assert code == 2
+    assert not (tmp_path / "x.db").exists()
+
+
+def test_losses(house: str, run: Run) -> None:
+    """Entry by entry, newest first, and the sum of all of them, shown or not."""
+    found = document(run, "losses", "--db", house, "--limit", "1")
+    assert [(each["reason"], each["count"]) for each in found["losses"]] == [("queue_full", 12)]
+    assert (found["total"], found["entries"]) == (21, 3)
+    assert document(run, "losses", "--db", house, "--since", "1d")["total"] == 19
+    _, out, _ = run("losses", "--db", house, "--limit", "1")
+    assert "These are the newest 1 of 3" in flat(out)
 
 
 def test_backup(house: str, run: Run, tmp_path: Path) -> None:

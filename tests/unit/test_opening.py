@@ -21,6 +21,7 @@ from handspan.errors import (
     UnwritableDatabaseError,
 )
 from handspan.store.connection import APPLICATION_ID
+from handspan.store.damage import files_set_aside
 from handspan.store.opening import open_for_writing
 
 # --- what may lie there -----------------------------------------------------------------------------------
@@ -109,6 +110,13 @@ def a_file_with_a_broken_schema(path, protect):
     path.write_bytes(raw)
 
 
+def a_damaged_foreign_file(path, protect):
+    a_foreign_file(path, protect)
+    raw = bytearray(path.read_bytes())
+    raw[100:4096] = b"\xa5" * (4096 - 100)
+    path.write_bytes(raw)
+
+
 def a_file_with_a_broken_header(path, protect):
     recorded_file(path)
     raw = bytearray(path.read_bytes())
@@ -139,7 +147,6 @@ PERMANENT = [
     pytest.param(a_directory, NotADatabaseError, "is a directory", id="directory"),
     pytest.param(a_short_text, NotADatabaseError, "not an SQLite database", id="short-text"),
     pytest.param(a_long_text, NotADatabaseError, "not an SQLite database", id="long-text"),
-    pytest.param(a_file_with_a_broken_header, NotADatabaseError, "not an SQLite database", id="broken-header"),
     pytest.param(a_foreign_file, ForeignDatabaseError, "another program", id="foreign"),
     pytest.param(an_unbranded_foreign_file, ForeignDatabaseError, "another program", id="foreign-unbranded"),
     pytest.param(a_foreign_alembic_file, ForeignDatabaseError, "another program", id="foreign-with-alembic"),
@@ -151,8 +158,7 @@ PASSING = [
     pytest.param(a_newer_file, NewerSchemaError, "'9999'", id="newer-schema"),
     pytest.param(a_branded_file_of_nobody, DatabaseError, "no such table", id="ours-without-a-revision"),
     pytest.param(a_stump, CorruptDatabaseError, "damaged", id="stump-of-sixty-bytes"),
-    pytest.param(a_truncated_file, CorruptDatabaseError, "damaged", id="truncated"),
-    pytest.param(a_file_with_a_broken_schema, CorruptDatabaseError, "damaged", id="broken-schema"),
+    pytest.param(a_damaged_foreign_file, CorruptDatabaseError, "damaged", id="damaged-foreign"),
     pytest.param(a_read_only_file, UnwritableDatabaseError, "cannot be written", id="read-only-file"),
     pytest.param(a_new_file_in_a_read_only_directory, UnwritableDatabaseError, "cannot be written",
                  id="new-in-a-read-only-directory"),
@@ -160,6 +166,13 @@ PASSING = [
                  id="in-a-read-only-directory"),
     pytest.param(a_file_on_read_only_media, UnwritableDatabaseError, "cannot be written", id="on-read-only-media"),
 ]  # fmt: skip
+
+
+DAMAGED = [
+    pytest.param(a_file_with_a_broken_header, NotADatabaseError, "not an SQLite database", id="broken-header"),
+    pytest.param(a_truncated_file, CorruptDatabaseError, "damaged", id="truncated"),
+    pytest.param(a_file_with_a_broken_schema, CorruptDatabaseError, "damaged", id="broken-schema"),
+]
 
 
 @pytest.fixture
@@ -228,7 +241,7 @@ def lay(place, protect):
 # --- the store ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("case", "error", "text"), PERMANENT + PASSING)
+@pytest.mark.parametrize(("case", "error", "text"), PERMANENT + PASSING + DAMAGED)
 def test_what_cannot_be_opened_says_why_and_is_left_alone(lay, place, case, error, text):
     """The error that fits, a hint for a person, the path in it, and not a byte changed or added."""
     path, before = lay(case)
@@ -340,6 +353,19 @@ async def test_everything_else_costs_telemetry_and_never_service(lay, place, cap
         assert text in health.last_error
         assert (health.queue_size, health.committed) == (3, 0)
     assert contents(place) == before
+
+
+@pytest.mark.parametrize(("case", "error", "text"), DAMAGED)
+async def test_a_damaged_file_of_ours_costs_its_runs_and_no_more(lay, place, rows, case, error, text):
+    """It lies beside under a dated name, byte for byte; what runs is recorded at once."""
+    path, before = lay(case)
+    async with telemetry_on(path) as telemetry:
+        listener = telemetry.register_listener(on_light, topic="t", app_key="app")
+        assert (await telemetry.execute(InvokeHandler(listener, 1))).ok
+        assert await telemetry.aflush(30) is True
+    (aside,) = files_set_aside(str(path))
+    assert Path(aside).read_bytes() == before[path.name]
+    assert rows("SELECT count(*) AS n FROM handler_invocations", path=str(path)) == [{"n": 1}]
 
 
 async def test_recording_resumes_by_itself_once_the_path_is_right(place, rows, caplog):

@@ -12,7 +12,7 @@ from whenever import Instant
 
 import seeded
 from handspan.clock import instant_from_ns, to_epoch, to_ns
-from handspan.store.queries import failures, registrations, runs, sessions, shapes, status
+from handspan.store.queries import failures, registrations, runs, sessions, shapes, soundness, status
 from handspan.store.queries.runs import RunFilter, RunKey, RunRow, list_runs
 from handspan.store.queries.shapes import ALL_TIME, Window
 from handspan.store.service import DatabaseService
@@ -472,10 +472,10 @@ async def test_damage(tmp_path: Path) -> None:
     """A sound file has none; a row without its parent is named."""
     path = seeded.build(tmp_path / "house.db")
     async with DatabaseService(path) as db:
-        assert await status.damage(db) == []
+        assert await soundness.damage(db) == []
         with closing(sqlite3.connect(path, isolation_level=None)) as conn:
             conn.execute("DELETE FROM scheduled_jobs WHERE id = 1")
-        found = await status.damage(db)
+        found = await soundness.damage(db)
     ((orphans,),) = raw(path, "SELECT count(*) FROM job_executions WHERE job_id = 1")
     assert len(found) == min(orphans, 100) + (orphans > 100)
     assert found[0] == "job_executions row 2 has no parent in scheduled_jobs"

@@ -12,7 +12,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from opentelemetry import trace
 
 from handspan import InvokeHandler
-from handspan.recording.queue import QUEUE_FULL, RECORD_BYTES, SegmentQueue
+from handspan.recording.queue import QUEUE_FULL, SegmentQueue
+from handspan.recording.sizes import RECORD_BYTES
 from handspan.records import ListenerRegistration, Run, ScheduledJobRegistration, Session, SpanRecord
 
 SESSION = Session("instance", "test")

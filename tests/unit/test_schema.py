@@ -316,6 +316,102 @@ async def test_a_copy_that_fails_does_not_replace_a_good_one(recorded, migration
     assert dump(recorded) == before
 
 
+# --- the revisions there are ------------------------------------------------------------------------------
+
+OLD_FILE = Path(__file__).parents[1] / "data" / "recorded_0001.sql"
+OLD_RUNS = "SELECT kind, name, status, started_at, trace_id FROM v_executions ORDER BY kind, id"
+
+
+@pytest.fixture
+def old(db):
+    """A file as handspan at schema 0001 left it."""
+    with closing(sqlite3.connect(db, isolation_level=None)) as conn:
+        conn.executescript(OLD_FILE.read_text())
+        conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        conn.execute("PRAGMA journal_mode = WAL").fetchone()
+        assert schema.revision(conn) == "0001"
+    return db
+
+
+async def test_opening_an_old_file_upgrades_it_in_place(old, make, rows):
+    """Its rows and losses stay, a copy of before lies beside, and recording goes on in it at once."""
+    runs, before = rows(OLD_RUNS), dump(old)
+
+    async def on_light(event): ...
+
+    async with make() as telemetry:
+        listener = telemetry.register_listener(on_light, topic="new", app_key="kitchen")
+        await telemetry.execute(InvokeHandler(listener))
+    assert revision_of(old) == HEAD
+    assert [row for row in rows(OLD_RUNS) if row in runs] == runs
+    assert len(rows(OLD_RUNS)) == len(runs) + 1
+    assert rows("SELECT reason, count FROM v_losses") == [{"reason": "queue_full", "count": 3}]
+    assert rows("SELECT * FROM v_incidents") == []
+    with closing(sqlite3.connect(f"{old}.backup")) as copy:
+        assert schema.revision(copy) == "0001"
+    assert dump(f"{old}.backup") == before
+    fresh = str(Path(old).with_name("fresh.db"))
+    open_for_writing(fresh, busy_timeout=1).close()
+    with connect(old) as upgraded, connect(fresh) as page:
+        assert objects(upgraded) == objects(page)
+
+
+def test_an_exporter_upgrades_an_old_file_too(old, rows):
+    """Also where nothing of handspan is used but the exporter."""
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+    from handspan_exporters.sqlite import SQLiteSpanExporter
+
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(SQLiteSpanExporter(old)))
+    provider.get_tracer("theirs").start_span("GET /").end()
+    provider.shutdown()
+    assert revision_of(old) == HEAD
+    assert rows("SELECT name FROM v_spans") == [{"name": "GET /"}]
+    assert Path(f"{old}.backup").exists()
+
+
+HOLD_A_SESSION = """
+import sys
+from handspan.store.liveness import SessionLock
+lock = SessionLock(sys.argv[1], "other")
+lock.acquire()
+print("holds", flush=True)
+sys.stdin.readline()
+lock.release()
+"""
+
+
+async def test_while_an_old_process_records_the_new_one_waits_in_memory(old, make, rows, caplog):
+    """Its tables do not change under it. What runs meanwhile is stored after it has ended, and an incident tells."""
+    with closing(sqlite3.connect(old, isolation_level=None)) as conn:
+        conn.execute("INSERT INTO sessions (service_id, instance_id, started_at, last_heartbeat_at) "
+                     "VALUES (1, 'other', 1, 1)")  # fmt: skip
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD_A_SESSION, old], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout.readline() == "holds\n"
+
+    async def on_light(event): ...
+
+    async with make(open_timeout=0.2) as telemetry:
+        listener = telemetry.register_listener(on_light, topic="new", app_key="kitchen")
+        for _ in range(20):
+            await telemetry.execute(InvokeHandler(listener))
+        assert await telemetry.aflush(0.2) is False
+        assert "another process is recording" in telemetry.health().last_error
+        assert revision_of(old) == "0001"
+        other.communicate("\n", timeout=30)
+        assert await telemetry.aflush(30)
+    assert revision_of(old) == HEAD
+    assert rows("SELECT count(*) AS n FROM v_handler_invocations WHERE topic = 'new'") == [{"n": 20}]
+    (incident,) = rows("SELECT kind, detail FROM v_incidents")
+    assert incident["kind"] == "database_unavailable"
+    assert "another process is recording" in incident["detail"]
+    assert rows("SELECT stop_reason FROM sessions WHERE instance_id = 'other'") == [{"stop_reason": "crash"}]
+
+
 # --- two at once -------------------------------------------------------------------------------------------
 
 CREATE_AT_ONCE = """

@@ -12,16 +12,26 @@ from rich.text import Text
 
 from handspan.cli.figures import size
 from handspan.cli.options import DEFAULT_DB, Db, Json, ask, now
-from handspan.cli.output import FAILED, say, show, show_json
+from handspan.cli.output import FAILED, PALE, failed, pale_zero, say, show, show_json
+from handspan.cli.table import Table, figure, name
 from handspan.clock import to_epoch, to_ns
-from handspan.errors import CorruptDatabaseError, HandspanError, UnwritableDatabaseError
+from handspan.errors import (
+    CorruptDatabaseError,
+    DatabaseError,
+    HandspanError,
+    MissingDatabaseError,
+    NotADatabaseError,
+    UnwritableDatabaseError,
+)
 from handspan.store import schema
 from handspan.store.connection import explained
 from handspan.store.opening import open_for_writing
-from handspan.store.queries.status import damage
+from handspan.store.provenance import looks_like_ours
+from handspan.store.queries.soundness import damage, lies_beside
 from handspan.store.reading import open_reader, stored_revision
+from handspan.store.salvage import salvage as salvage_file
 
-__all__ = ["backup", "check", "path", "upgrade"]
+__all__ = ["backup", "check", "path", "salvage", "upgrade"]
 
 BUSY_TIMEOUT: Final = 5.0  # seconds to wait for the recording process between its commits
 
@@ -42,18 +52,49 @@ def upgrade(db: Db = DEFAULT_DB, json: Json = False) -> None:
 
 def check(db: Db = DEFAULT_DB, json: Json = False) -> int:
     """Read the whole file and report damage. Exit code 1 if there is any."""
+    revision = None
     try:
+        revision = stored_revision(db)
         found = ask(db, damage, any_schema=True)
     except CorruptDatabaseError as error:
-        found = [str(error)]
+        found = [str(error.__cause__ or error)]
+    except NotADatabaseError as error:
+        if not looks_like_ours(db):
+            raise
+        found = [f"its beginning is gone ({error.__cause__})"]
+    except DatabaseError as error:
+        if not _misses_a_table(error):
+            raise
+        found = [str(error.__cause__)]
+    notes = lies_beside(db)
     if json:
-        show_json({"path": db, "sound": not found, "damage": found})
-    elif not found:
-        show(f"{db} is sound.")
-    else:
-        hint = "Nothing was changed. `handspan db backup` may still copy it; an older copy may lie beside it."
+        show_json({"path": db, "sound": not found, "damage": found, "schema_revision": revision, "notes": notes})
+        return 1 if found else 0
+    if found:
+        hint = f"Nothing was changed. `handspan db salvage {db} --into NEW.db` saves what can be read."
         show(Text(f"{db} is damaged:", style=FAILED), [f"  {line}" for line in found], hint)
+    else:
+        show(f"{db} is sound.")
+    if notes:
+        show(notes)
     return 1 if found else 0
+
+
+def salvage(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The damaged file; it is only read.")],
+    into: Annotated[str, typer.Option("--into", metavar="NEW", help="The file to make.")],
+    json: Json = False,
+) -> None:
+    """Save what can be read of a damaged file into a fresh one."""
+    saved = salvage_file(old, into)
+    if json:
+        show_json({"path": old, "into": into, "tables": saved})
+        return
+    table = Table(name("table"), figure("saved"), figure("missing"))
+    for each in saved:
+        missing = Text("?", style=PALE) if each.missing is None else failed(each.missing)
+        table.add(each.table, pale_zero(each.rows), missing)
+    show(table, f"{into} has what could be read of {old}, which stays as it is.")
 
 
 def backup(
@@ -90,6 +131,10 @@ def path(db: Db = DEFAULT_DB, json: Json = False) -> None:
 
 def _local_time() -> datetime:
     return datetime.fromtimestamp(to_epoch(to_ns(now())), tz=UTC).astimezone()
+
+
+def _misses_a_table(error: DatabaseError) -> bool:
+    return not isinstance(error, MissingDatabaseError) and "no such table" in str(error.__cause__)
 
 
 def _open_source(db: str) -> sqlite3.Connection:

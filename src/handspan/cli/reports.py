@@ -1,4 +1,4 @@
-"""``status``, ``handlers``, ``jobs``, ``runs``, ``errors``, ``sessions``: ask, then show or print JSON."""
+"""``status``, ``handlers``, ``jobs``, ``runs``, ``errors``, ``sessions``, ``losses``: ask, then show or print JSON."""
 
 from difflib import get_close_matches
 from enum import StrEnum
@@ -11,17 +11,19 @@ from handspan.cli import views
 from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, ask, now, period
 from handspan.cli.output import show, show_json
 from handspan.records import Status
-from handspan.store.queries import failures, registrations
+from handspan.store.queries import failures, ledger, registrations
 from handspan.store.queries import sessions as session_queries
 from handspan.store.queries import status as status_query
 from handspan.store.queries.runs import Kind, RunFilter, list_runs
 from handspan.store.service import DatabaseService
 
-__all__ = ["errors", "handlers", "jobs", "runs", "sessions", "status"]
+__all__ = ["errors", "handlers", "jobs", "losses", "runs", "sessions", "status"]
 
 A_DAY: Final = "24h"
+A_WEEK: Final = "7d"
 LISTED_REGISTRATIONS: Final = 200
 LISTED_RUNS: Final = 20
+LISTED_LOSSES: Final = 50
 
 
 class StatusName(StrEnum):
@@ -162,6 +164,21 @@ def sessions(
         show_json({"since": since, "sessions": found})
     else:
         show(*views.sessions(found, at, words, limit))
+
+
+def losses(db: Db = DEFAULT_DB, json: Json = False, since: Since = A_WEEK, limit: Limit = LISTED_LOSSES) -> None:
+    """What was lost: by hour, session, stage, kind and reason."""
+    at = now()
+
+    async def question(service: DatabaseService) -> tuple[ledger.LossPage, str]:
+        span = await period(service, since, at)
+        return await ledger.list_ledger(service, span.window, limit=limit), span.words
+
+    found, words = ask(db, question)
+    if json:
+        show_json({"since": since, "total": found.total, "entries": found.entries, "losses": found.losses})
+    else:
+        show(*views.losses(found, at, words, limit))
 
 
 async def _refuse_unknown(db: DatabaseService, kind: Kind, name: str | None) -> None:

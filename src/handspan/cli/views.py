@@ -10,13 +10,15 @@ from whenever import Instant
 from handspan.cli.figures import ago, amount, count, one_line, size, took, until
 from handspan.cli.output import CRASHED, FAILED, PALE, STYLE_OF, failed, pale_zero
 from handspan.cli.table import Table, figure, name, text, word
+from handspan.clock import to_ns
 from handspan.store.queries.failures import ErrorGroup
+from handspan.store.queries.ledger import IncidentRow, LossPage
 from handspan.store.queries.registrations import SAMPLE, HandlerSummary, JobSummary
 from handspan.store.queries.runs import RunFilter, RunPage, RunRow
 from handspan.store.queries.sessions import SessionSummary
-from handspan.store.queries.status import WORST_GROUPS, Status
+from handspan.store.queries.status import RECENT_INCIDENTS, WORST_GROUPS, Status
 
-__all__ = ["RunRow", "RunsView", "errors", "handlers", "jobs", "runs", "sessions", "status"]
+__all__ = ["RunRow", "RunsView", "errors", "handlers", "jobs", "losses", "runs", "sessions", "status"]
 
 Part = str | Text | Table
 
@@ -72,6 +74,11 @@ def status(found: Status, at: Instant, words: str) -> Iterator[Part]:
         yield _error_table(found.errors, at)
         if len(found.errors) == WORST_GROUPS:
             yield Text("The newest kinds: `handspan errors` has them all.", style=PALE)
+    if found.incidents:
+        yield ""
+        yield _incident_table(found.incidents, at)
+        if len(found.incidents) == RECENT_INCIDENTS:
+            yield Text("The newest of the last 7 d: the view v_incidents has them all.", style=PALE)
     yield ""
     facts = Table(word(""), text(""))
     live = [session for session in found.sessions if session.state == "live"]
@@ -81,6 +88,8 @@ def status(found: Status, at: Instant, words: str) -> Iterator[Part]:
     facts.add("lost", _losses(found))
     facts.add("file", f"{found.store.path}, {size(found.store.live_bytes)}, schema {found.store.schema_revision}")
     yield _Headless(facts)
+    for path in found.set_aside:
+        yield Text(f"A damaged file was set aside as {path}. Saved what you need of it? Then it may go.", style=PALE)
 
 
 def _kinds_table(found: Status, at: Instant) -> Table:
@@ -138,6 +147,16 @@ def _live_words(session: SessionSummary) -> str:
     return one_line(f"{session.service}{version} for {took(session.duration_s * 1000)}{where}")
 
 
+def _incident_table(found: Sequence[IncidentRow], at: Instant) -> Table:
+    table = Table(word("incident"), figure("when"), figure("lasted"), text("what happened"))
+    for incident in found:
+        lasted = took(_seconds(incident.started_at, incident.ended_at) * 1000) if incident.ended_at else "-"
+        style = FAILED if incident.count else ""
+        table.add(Text(incident.kind, style=style), ago(incident.started_at, at), lasted,
+                  Text(one_line(incident.detail), style=PALE))  # fmt: skip
+    return table
+
+
 def _losses(found: Status) -> Text:
     losses = [loss for loss in found.losses if loss.reason not in PRUNED]  # kept as long as they were to be
     if not losses:
@@ -145,7 +164,7 @@ def _losses(found: Status) -> Text:
     worst = losses[0]
     total = sum(loss.count for loss in losses)
     where = "" if worst.stage == "store" else f" to {worst.stage}"
-    return Text(f"{amount(total, 'record')}, most for {worst.reason}{where}", style=FAILED)
+    return Text(f"{amount(total, 'record')}, most for {worst.reason}{where}: `handspan losses`", style=FAILED)
 
 
 # --- registrations -------------------------------------------------------------------------------------
@@ -267,6 +286,24 @@ def sessions(found: Sequence[SessionSummary], at: Instant, words: str, limit: in
         yield Text(f"These are the newest {count(limit)}: --limit shows more.", style=PALE)
 
 
+def losses(found: LossPage, at: Instant, words: str, limit: int) -> Iterator[Part]:
+    if not found.losses:
+        cure = " A wider --since may show more." if words else ""
+        yield f"Nothing was lost{' ' if words else ''}{words}: every record reached its store and destinations.{cure}"
+        return
+    yield Text.assemble((f"{amount(found.total, 'record')} lost", FAILED), f" {words or 'of all time'}.")
+    yield ""
+    table = Table(figure("hour"), name("service"), figure("session"), word("stage"), word("kind"), text("reason"),
+                  figure("count"))  # fmt: skip
+    for loss in found.losses:
+        table.add(ago(loss.hour, at), one_line(loss.service), str(loss.session_id), one_line(loss.stage),
+                  loss.kind, one_line(loss.reason), failed(loss.count))  # fmt: skip
+    yield table
+    yield Text("By the hour in which it was lost; `handspan sessions` tells of the sessions.", style=PALE)
+    if found.entries > limit:
+        yield Text(f"These are the newest {count(limit)} of {count(found.entries)}: --limit shows more.", style=PALE)
+
+
 # --- small things ---------------------------------------------------------------------------------------
 
 
@@ -279,6 +316,10 @@ class _Headless(Table):
 
     def lines(self, width: int) -> list[Text]:
         return self._table.lines(width)[1:]
+
+
+def _seconds(start: Instant, end: Instant) -> float:
+    return (to_ns(end) - to_ns(start)) / 1e9
 
 
 def _title(of: Named, service: bool = False, retired_at: Instant | None = None) -> Text:

@@ -22,13 +22,13 @@ from handspan.recording.convert import running_record
 from handspan.recording.frames import Extent, read_records
 from handspan.recording.journal import Journal
 from handspan.recording.ledger import Kind, Ledger, kind_of
+from handspan.recording.sizes import size_of
 from handspan.records import SUCCESS, Registration, Run, Segment, Session, SpanRecord
 
 __all__ = ["QUEUE_FULL", "SegmentQueue"]
 
 QUEUE_FULL: Final = "queue_full"
 JOURNAL_UNREADABLE: Final = "journal_unreadable"
-RECORD_BYTES: Final = 500  # a SpanRecord, its ids and its place in the list; texts are added
 _DULL: Final = frozenset({SUCCESS, "unset", "ok"})
 
 
@@ -129,7 +129,7 @@ class SegmentQueue:
 
     def append(self, record: SpanRecord, run: Run | None = None) -> None:
         """O(1), but for the one in thousands that finds the queue full and has to make room."""
-        size = _size_of(record)
+        size = size_of(record)
         with self._mutex:
             if run is not None:
                 self.active.pop(id(run), None)
@@ -183,7 +183,7 @@ class SegmentQueue:
             if waiting.extent is not None and waiting.kinds is None and not waiting.held and waiting.spans:
                 records = waiting.segment.records
                 waiting.kinds = self._by_kind(records)
-                self._bytes -= sum(map(_size_of, records))
+                self._bytes -= sum(map(size_of, records))
                 waiting.segment.records = []
                 self._count_sealed()
                 return True
@@ -204,7 +204,7 @@ class SegmentQueue:
         if not dull:
             return False
         records[:] = [record for record in records if record.status not in _DULL or record.was_running]
-        self._bytes -= sum(map(_size_of, dull))
+        self._bytes -= sum(map(size_of, dull))
         self._lost(dull, QUEUE_FULL if self._journal is None else self._journal.reason)
         return True
 
@@ -246,7 +246,7 @@ class SegmentQueue:
                 self.ledger.put_back(segment.losses)  # they were in it to be written, and still have to be
                 self._remove(segment)
             elif whole is not None:
-                gone = {id(record): _size_of(record) for record in segment.records}
+                gone = {id(record): size_of(record) for record in segment.records}
                 whole.records[:] = [each for each in whole.records if id(each) not in gone]
                 self._bytes -= sum(gone.values())
                 self._count_sealed()
@@ -265,7 +265,7 @@ class SegmentQueue:
             for kind, count in missing.items():
                 self.ledger.add(kind, JOURNAL_UNREADABLE, count)
             waiting.segment.records, waiting.kinds = records, None
-            self._bytes += sum(map(_size_of, records))
+            self._bytes += sum(map(size_of, records))
             self._count_sealed()
 
     def _seal_open(self) -> bool:
@@ -301,7 +301,7 @@ class SegmentQueue:
         self._nothing_dull = False  # the next one is committed now, and was left alone till then
         self._sealed = [each for each in self._sealed if each.segment is not segment]
         self._count_sealed()
-        self._bytes -= sum(map(_size_of, segment.records))
+        self._bytes -= sum(map(size_of, segment.records))
         if self._journal is not None:
             self._journal.committed(segment.number)
 
@@ -355,6 +355,11 @@ class SegmentQueue:
             if self._journal is not None:
                 self._journal.remove(pages)  # type: ignore[arg-type]  # the ones journal_pages_done gave
 
+    def begin_anew(self) -> None:
+        with self._mutex:
+            for run in self.active.values():
+                run.in_running = False
+
     def leave(self, *, keep: bool) -> tuple[int, int]:
         with self._mutex:
             self._seal_open()
@@ -377,22 +382,3 @@ class SegmentQueue:
         """In a forked child: the journal is the parent's."""
         if self._journal is not None:
             self._journal.end(remove=False)
-
-
-def _size_of(record: SpanRecord) -> int:
-    if record.error_type is None and record.attributes is None and record.extra is None and record.name is None:
-        return RECORD_BYTES
-    texts = len(record.error_message or "") + len(record.error_traceback or "") + len(record.name or "")
-    return RECORD_BYTES + texts + _size_of_value(record.attributes) + _size_of_value(record.extra)
-
-
-def _size_of_value(value: object) -> int:
-    if value is None:
-        return 0
-    if isinstance(value, str | bytes):
-        return 50 + len(value)
-    if isinstance(value, dict):
-        return 100 + sum(_size_of_value(key) + _size_of_value(item) for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return 60 + sum(map(_size_of_value, value))
-    return 30

@@ -7,6 +7,7 @@ state waits: an application whose jobs come and go must not fill the memory whil
 import logging
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -23,6 +24,7 @@ __all__ = ["Controls"]
 _log = logging.getLogger("handspan.store")
 _SQL: Final = statements("sql/commit.sql")
 
+MAX_NOTES: Final = 100
 _Write = Callable[[sqlite3.Connection, Parents, float], None]
 
 
@@ -44,6 +46,7 @@ class Controls:
         self._changes: dict[int, _Change] = {}
         self._live: dict[int, Registration] = {}
         self._next_runs: dict[int, tuple[Registration, float | None]] = {}
+        self._notes: deque[_Write] = deque(maxlen=MAX_NOTES)
 
     def again(self) -> None:
         """Another file has taken the place of ours: it knows none of the live registrations."""
@@ -62,6 +65,11 @@ class Controls:
             registered = before is not None and before.registered  # its row is made first
             self._changes[number] = _Change(registration, registered=registered, retired=True)
 
+    def note(self, write: _Write) -> None:
+        """Something else the session has to say, in its turn; the newest stay."""
+        with self._mutex:
+            self._notes.append(write)
+
     def set_next_run(self, number: int, registration: Registration, next_run: float | None) -> None:
         with self._mutex:
             self._next_runs[number] = registration, next_run
@@ -69,8 +77,8 @@ class Controls:
     def write(self, conn: sqlite3.Connection, parents: Parents, now: float) -> None:
         """Write what waits. One that can never be written is given up; what can pass is raised, and stays."""
         with self._mutex:
-            changes, next_runs = dict(self._changes), dict(self._next_runs)
-        if not (changes or next_runs):
+            changes, next_runs, notes = dict(self._changes), dict(self._next_runs), list(self._notes)
+        if not (changes or next_runs or notes):
             return
         for change in changes.values():  # parsed before the write lock is taken: a large file takes a moment
             if change.registered:
@@ -78,6 +86,7 @@ class Controls:
                 registration_source(source.source_file, source.source_line, source.source_span)
         batch = [self._change_write(number, change) for number, change in changes.items()]
         batch += [self._next_run_write(number, *due) for number, due in next_runs.items()]
+        batch += notes
         try:
             self._in_transaction(conn, parents, now, batch)
         except Exception as error:
@@ -85,7 +94,9 @@ class Controls:
                 raise
             for write in batch:
                 self._alone(conn, parents, now, write)
-        with self._mutex:  # what a newer one has replaced meanwhile stays
+        with self._mutex:  # what came meanwhile stays, and what a newer one has replaced
+            written = set(map(id, notes))
+            self._notes = deque((note for note in self._notes if id(note) not in written), maxlen=MAX_NOTES)
             self._changes = {
                 number: change for number, change in self._changes.items() if changes.get(number) is not change
             }

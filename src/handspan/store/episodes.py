@@ -19,8 +19,10 @@ LONGEST_FOR_A_PERSON: Final = 30.0  # a newer schema goes away when somebody upg
 class Episode:
     """Begins with the first failure, ends with the first success. Only the writer's thread changes it."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
+    def __init__(
+        self, now: Callable[[], float], on_over: Callable[[float, float, str | None], None] = lambda *_: None
+    ) -> None:
+        self._now, self._on_over = now, on_over
         self.since: float | None = None
         """UTC epoch seconds; None when all is well."""
         self.last_error: str | None = None
@@ -45,9 +47,12 @@ class Episode:
     def succeeded(self) -> None:
         self.backoff = 0.0
         if self.since is not None:
-            took = self._now() - self.since
-            _log.warning("Recording goes on after %.1f s: %s spans waited and are stored, %s were lost.", took,
-                         self._waited, self._lost)  # fmt: skip
+            until = self._now()
+            _log.warning(
+                "Recording goes on after %.1f s: %s spans waited and are stored, %s were lost.",
+                until - self.since, self._waited, self._lost,
+            )  # fmt: skip
+            self._on_over(self.since, until, self.last_error)
             self.since = self.last_error = None
 
     def ended_for_good(self, error: BaseException) -> None:

@@ -14,13 +14,14 @@ from typing import Any, Final
 from handspan.store.doomed import Doomed, for_kind
 from handspan.store.statements import statements
 
-__all__ = ["SESSIONS_WORTH", "Keep", "leftovers"]
+__all__ = ["KEEP_INCIDENTS", "SESSIONS_WORTH", "Keep", "leftovers"]
 
 _SQL: Final = statements("sql/leftovers.sql")
 DAY: Final = 86_400.0
 SESSION_DAYS: Final = 30.0  # after its end, at least, also if nothing of it is left
 LEDGER_DAYS: Final = 365.0  # after its session's end
 SESSIONS_WORTH: Final = 1000  # about 300 kB
+KEEP_INCIDENTS: Final = 2_000
 SESSIONS_AT_ONCE: Final = 5000
 STRETCH: Final = 10_000
 _ROWS: Final = ("handler_invocations", "job_executions", "spans")
@@ -45,6 +46,7 @@ def leftovers(conn: sqlite3.Connection, doomed: Doomed, keep: Keep, sessions_wor
     for kind, table in (("handler", "listener"), ("job", "scheduled_job")):
         yield from _stretch_by_stretch(conn, doomed, "listeners", table, {"before": keep.registrations}, kind)
     yield from _stretch_by_stretch(conn, doomed, "losses", "loss", {"long_ago": keep.ledger})
+    yield from _stretch_by_stretch(conn, doomed, "incidents", "incident", {"keep": KEEP_INCIDENTS})
     yield from _sessions(conn, doomed, keep, sessions_worth)
     doomed.choose(_SQL["find_services"], {})
     doomed.delete("service", _SQL["delete_services"], {})

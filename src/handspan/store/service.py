@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from handspan.errors import DatabaseError, QueryTimeoutError
-from handspan.store.connection import explained
+from handspan.store.connection import explained, identity_of
 from handspan.store.reading import Fingerprint, Opened, fingerprint, open_quietly, open_reader
 
 if TYPE_CHECKING:
@@ -151,6 +151,7 @@ class _Connection:
     def __init__(self) -> None:
         self.query: _Query | None = None
         self.unlocked: Fingerprint | None = None
+        self.identity: tuple[int, int] | None = None
         self._aio: aiosqlite.Connection | None = None
 
     async def open(self, path: str, *, locks: bool, any_schema: bool) -> None:
@@ -158,6 +159,7 @@ class _Connection:
 
         def connect() -> sqlite3.Connection:
             try:
+                self.identity = identity_of(path)
                 opened = _opened(path, locks=locks, any_schema=any_schema)
             except BaseException as error:  # noqa: BLE001 - raised again below
                 failures.append(error)
@@ -267,8 +269,13 @@ class _Reader:
             await conn.close()
 
     def _changed(self) -> bool:
+        """Written to, where it was opened without locks; or set aside, and another one begun."""
         conn = self._conn
-        return conn is not None and conn.unlocked is not None and conn.unlocked != fingerprint(self._path)
+        if conn is None:
+            return False
+        if conn.unlocked is None:
+            return conn.identity != identity_of(self._path)
+        return conn.unlocked != fingerprint(self._path)
 
 
 def _opened(path: str, *, locks: bool, any_schema: bool) -> Opened:

@@ -4,18 +4,26 @@ Monotonic time throughout: a clock that jumps back must not stop the heart.
 """
 
 import time
+from dataclasses import dataclass
 from typing import Final
 
 from handspan.store.options import WriterOptions
 from handspan.store.retention import max_bytes
 from handspan.store.sessions import RETIRE_AFTER
 
-__all__ = ["Upkeep"]
+__all__ = ["Upkeep", "WriterStats"]
 
 RETENTION_INTERVAL: Final = 3600.0
 RETENTION_RETRY: Final = 60.0  # after a pass that a lock or a full disk cut short
 GROWTH: Final = 1.05  # times what the last pass left: a bound that cannot be met is not tried for with every commit
 CLOCK_JUMP: Final = 3600.0  # seconds the wall clock may move on its own between two passes
+
+
+@dataclass
+class WriterStats:
+    """Counters others read; only the writer's thread changes them."""
+
+    live_bytes: int = 0
 
 
 class Upkeep:

@@ -18,7 +18,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Final
 
 from handspan.clock import Clock, to_epoch
@@ -28,7 +27,9 @@ from handspan.source import forget_sources
 from handspan.store.alarm import Alarm
 from handspan.store.connection import explain, explained, identity_of, is_busy
 from handspan.store.controls import Controls
+from handspan.store.damage import Damage
 from handspan.store.episodes import Episode
+from handspan.store.incidents import Incidents
 from handspan.store.isolation import commit_what_can_be
 from handspan.store.journalling import JournalWatch, leave_behind, release_pages
 from handspan.store.liveness import SessionLock
@@ -37,21 +38,14 @@ from handspan.store.options import WriterOptions
 from handspan.store.parents import Parents
 from handspan.store.retention import Retention, live_bytes
 from handspan.store.sessions import SessionLife
-from handspan.store.upkeep import Upkeep
+from handspan.store.upkeep import Upkeep, WriterStats
 
-__all__ = ["Writer", "WriterOptions", "WriterStats"]
+__all__ = ["Writer", "WriterOptions"]
 
 _log = logging.getLogger("handspan.store")
 
 FORK_WAIT: Final = 2.0  # seconds a fork may wait for a transaction to end
 PERMANENT: Final = (ForeignDatabaseError, NotADatabaseError)  # only the program's author can cure these
-
-
-@dataclass
-class WriterStats:
-    """Counters others read; only the writer's thread changes them."""
-
-    live_bytes: int = 0
 
 
 class Writer:
@@ -72,7 +66,9 @@ class Writer:
         self._options, self._session, self._source, self._clock = options, session, source, clock
         self._on_commit, self._journals = on_commit, journals
         self._path = os.path.abspath(options.db)  # a daemon may change its directory
-        self.stats, self.episode = WriterStats(), Episode(self._now)
+        self._controls = Controls(session)
+        self.incidents = Incidents(session, self._controls)
+        self.stats, self.episode = WriterStats(), Episode(self._now, self.incidents.unavailable)
         self.opened: Future[None] = Future()
         """Done when the file is open and the session begun; raises what only the author can cure."""
         self.tried: Future[None] = Future()
@@ -83,7 +79,7 @@ class Writer:
         self._alarm = Alarm()
         self._closing = threading.Event()
         self._close_deadline = 0.0
-        self._controls = Controls(session)
+        self._damage = Damage(self._path, session, self._controls, self.incidents, self._now, self.hurry)
         self._flushes: deque[Future[bool]] = deque()
         self._conn: sqlite3.Connection | None = None
         self._parents: Parents | None = None
@@ -160,10 +156,14 @@ class Writer:
         """
         if not self._io.acquire(timeout=FORK_WAIT):
             return False
+        if not self._damage.check.stop(FORK_WAIT):
+            self._io.release()
+            return False
         self._drop_connection()  # opened again by the next turn
         return True
 
     def after_fork_in_parent(self) -> None:
+        self._damage.check.resume()
         self._io.release()
 
     def forget_in_child(self) -> None:
@@ -212,7 +212,9 @@ class Writer:
         self._write_segments()
         if self.episode.since is not None and self._life is not None:
             self._life.heartbeat(self._now())  # nothing waited, perhaps: is it really over?
+        self._damage.went_well()
         self.episode.succeeded()
+        self._write_controls()  # the episode that is over
         self._journal_watch.look(self._source.journal_trouble)
         self._answer_flushes(flushes, True)
         release_pages(self._open_connection(), self._source)
@@ -275,13 +277,14 @@ class Writer:
         if self._conn is not None and self._identity == identity_of(self._path):
             return True
         if self._conn is not None:
-            _log.warning("%s is gone or another file: beginning anew.", self._path)
-            self._controls.again()
+            self._damage.gone()
             self._drop_connection()
         path = self._path
         try:
             conn = open_for_writing(path, busy_timeout=self._options.busy_timeout)
         except PERMANENT as error:
+            if self._damage.is_ours(error):
+                raise
             self._give_up(error)
             return False
         parents = Parents(conn, self._options.redact_keys)
@@ -290,12 +293,15 @@ class Writer:
             with explained(path):
                 life.begin(self._lock, self._now())
                 self._source.keep_journal(stuck=False)
-                life.bury_the_dead(self._journals)
+                buried = life.bury_the_dead(self._journals)
         except BaseException:
             conn.close()
             raise
         self._conn, self._parents, self._life = conn, parents, life
-        self._identity = identity_of(path)
+        before, self._identity = self._identity, identity_of(path)
+        if before not in (None, self._identity):
+            self._source.begin_anew()
+        self._damage.opened(after_a_crash=buried > 0)
         if not self.opened.done():
             self._upkeep.begin()
             self.stats.live_bytes = live_bytes(conn)
@@ -325,8 +331,12 @@ class Writer:
 
     def _failed(self, error: BaseException) -> None:
         self._source.keep_journal(stuck=True)
-        error_here = explain(error, self._path) if isinstance(error, sqlite3.Error) else error
-        self.episode.failed(error_here, self._source.journal_trouble)
+        left = self._damage.handle(error, self._drop_connection)
+        if left is None:
+            return
+        self.episode.failed(
+            explain(left, self._path) if isinstance(left, sqlite3.Error) else left, self._source.journal_trouble
+        )
         self._answer_tried(None)
         if not is_busy(error):
             self._drop_connection()  # after an I/O error a fresh one sees what is really there
@@ -338,6 +348,7 @@ class Writer:
 
     def _finish(self) -> None:
         """The last turn, until its deadline; then what is left is given up, and counted."""
+        self._damage.check.stop(1.0)  # a connection of its own would keep the log from going
         while True:
             try:
                 if self._ensure_open_for_the_end():
@@ -349,6 +360,7 @@ class Writer:
                         self._life.end(self._now())
                     self._open_connection().execute("PRAGMA optimize")
                     self.episode.succeeded()
+                    self._write_controls()
                 break
             except BaseException as error:  # noqa: BLE001 - as in _run
                 self._failed(error)

@@ -115,8 +115,7 @@ def directory_deleted(field: Field, result: Result, tries: int) -> None:
     result.note = f"{result.verdict.excused} went with the old file"
 
 
-@row("corrupt database at the start", tries=1, full=10, switches=("lose-some",),
-     owed="a damaged file is not set aside yet")  # fmt: skip
+@row("corrupt database at the start", tries=1, full=10, switches=("lose-some",))
 def corrupt(field: Field, result: Result, tries: int) -> None:
     """The file is damaged while nobody runs: the next start records, whatever has become of the old rows."""
     for _ in range(tries):

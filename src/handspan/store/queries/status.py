@@ -5,20 +5,32 @@ from typing import Final
 
 from whenever import Instant
 
+from handspan.clock import instant_from_ns, to_ns
+from handspan.store.damage import files_set_aside
 from handspan.store.queries.failures import ErrorGroup, FailureCounts, error_groups, failure_counts
+from handspan.store.queries.ledger import IncidentRow, list_incidents
 from handspan.store.queries.runs import Kind
 from handspan.store.queries.sessions import LossTotal, SessionSummary, list_losses, list_sessions
 from handspan.store.queries.shapes import Window, instant
 from handspan.store.service import DatabaseService
 from handspan.store.statements import statements
 
-__all__ = ["WORST_GROUPS", "KindStatus", "Status", "StoreStatus", "damage", "store_status", "summary"]
+__all__ = [
+    "RECENT_INCIDENTS",
+    "WORST_GROUPS",
+    "KindStatus",
+    "Status",
+    "StoreStatus",
+    "store_status",
+    "summary",
+]
 
 _SQL: Final = statements("queries/status.sql")
 
 WORST_GROUPS: Final = 3  # what a glance takes in
 RECENT_SESSIONS: Final = 5
-DAMAGE_LINES: Final = 100  # quick_check's own default
+RECENT_INCIDENTS: Final = 5
+INCIDENT_NS: Final = 7 * 86_400 * 10**9  # a week: what happened to recording is rarer than what failed
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,10 @@ class Status:
     errors: list[ErrorGroup]
     """The most recent few."""
     losses: list[LossTotal]
+    incidents: list[IncidentRow]
+    """The newest few of the last week, whatever the window."""
+    set_aside: list[str]
+    """Damaged files beside this one."""
 
 
 async def summary(db: DatabaseService, now: Instant, window: Window) -> Status:
@@ -72,6 +88,8 @@ async def summary(db: DatabaseService, now: Instant, window: Window) -> Status:
         sessions=sessions,
         errors=await error_groups(db, window, limit=WORST_GROUPS),
         losses=await list_losses(db, window),
+        incidents=await list_incidents(db, Window(instant_from_ns(to_ns(now) - INCIDENT_NS)), limit=RECENT_INCIDENTS),
+        set_aside=files_set_aside(db.path),
     )
 
 
@@ -83,25 +101,6 @@ async def store_status(db: DatabaseService) -> StoreStatus:
         size_bytes=row["page_size"] * row["pages"],
         live_bytes=row["page_size"] * (row["pages"] - row["free_pages"]),
     )
-
-
-async def damage(db: DatabaseService) -> list[str]:
-    """What is wrong with the file, in SQLite's words; empty if nothing. Reads all of it, without a deadline.
-
-    Only ``integrity_check`` is believed when it says damaged: SQLite 3.40's ``quick_check`` sees a NULL in each row of
-    a WITHOUT ROWID table whose key names its columns in another order than the table does.
-    """
-    found: list[str] = []
-    for check in ("quick_check", "integrity_check"):
-        found = [str(row[0]) for row in await db.fetch_all(_SQL[check], deadline=None)]
-        if found == ["ok"]:
-            found = []
-            break
-    orphans = await db.fetch_all(_SQL["foreign_key_check"], deadline=None)
-    found += [f"{row['table']} row {row['rowid']} has no parent in {row['parent']}" for row in orphans[:DAMAGE_LINES]]
-    if len(orphans) > DAMAGE_LINES:
-        found.append(f"{len(orphans) - DAMAGE_LINES} more rows have no parent")
-    return found
 
 
 async def _kind(db: DatabaseService, kind: Kind, window: Window, failures: FailureCounts) -> KindStatus:

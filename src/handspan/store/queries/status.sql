@@ -26,12 +26,3 @@ FROM (
 SELECT (SELECT page_size FROM pragma_page_size) AS page_size, (SELECT page_count FROM pragma_page_count) AS pages,
        (SELECT freelist_count FROM pragma_freelist_count) AS free_pages,
        (SELECT version_num FROM alembic_version) AS schema_revision
-
--- quick_check: whether the file's structure is sound
-PRAGMA quick_check
-
--- integrity_check: the same and the indexes, in several times the time
-PRAGMA integrity_check
-
--- foreign_key_check: rows without their parent
-PRAGMA foreign_key_check

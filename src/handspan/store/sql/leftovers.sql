@@ -67,10 +67,19 @@ DELETE FROM temp.doomed WHERE kind = 'session' AND id IN (SELECT session_id FROM
 -- delete_sessions: foreign keys are off for this: no index knows sessions, and SQLite would read three tables for each
 DELETE FROM sessions
 WHERE id IN (SELECT id FROM temp.doomed WHERE kind = 'session') AND stopped_at < :some_time_ago
-  AND id NOT IN (SELECT session_id FROM losses)
+  AND id NOT IN (SELECT session_id FROM losses) AND id NOT IN (SELECT session_id FROM incidents)
   AND id NOT IN (SELECT session_id FROM handler_invocations WHERE id > :handler_invocations)
   AND id NOT IN (SELECT session_id FROM job_executions WHERE id > :job_executions)
   AND id NOT IN (SELECT session_id FROM spans WHERE id > :spans)
+
+-- find_incidents: all but the newest: a database that fails every minute must not fill the file with saying so
+INSERT INTO temp.doomed
+SELECT 'incident', id, NULL, NULL, NULL, started_at, 100 + length(detail), 'unused', NULL, :batch
+FROM incidents
+WHERE id > :row AND id <= :last_row AND id <= (SELECT max(id) FROM incidents) - :keep
+
+-- delete_incidents: the same
+DELETE FROM incidents WHERE id IN (SELECT id FROM temp.doomed WHERE kind = 'incident')
 
 -- find_services: without a session or a registration
 INSERT INTO temp.doomed

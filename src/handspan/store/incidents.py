@@ -1,0 +1,65 @@
+"""What happened to recording that is not a run: rows of ``incidents``.
+
+They go the way of registrations: any thread may note one, the writer writes it when it can. The kinds are open;
+those that are documented are in docs/schema.md.
+"""
+
+import sqlite3
+from dataclasses import dataclass
+from typing import Final
+
+from handspan.records import Session
+from handspan.serialize import clean_text
+from handspan.store.controls import Controls
+from handspan.store.parents import Parents
+from handspan.store.statements import statements
+
+__all__ = ["CORRUPT_DATABASE", "DATABASE_REPLACED", "DATABASE_UNAVAILABLE", "Incident", "Incidents"]
+
+_SQL: Final = statements("sql/incidents.sql")
+
+CORRUPT_DATABASE: Final = "corrupt_database"
+DATABASE_REPLACED: Final = "database_replaced"
+DATABASE_UNAVAILABLE: Final = "database_unavailable"
+LONGEST_DETAIL: Final = 2_000  # characters; a path has 4,096 at most, and usually fifty
+
+
+@dataclass(frozen=True)
+class Incident:
+    """One row, but for its session."""
+
+    kind: str
+    detail: str
+    started_at: float
+    """UTC epoch seconds."""
+    ended_at: float | None = None
+    """None for what has no end."""
+    count: int | None = None
+    """Records that went with it; None where that is not known."""
+
+
+class Incidents:
+    """Those of one session."""
+
+    def __init__(self, session: Session, controls: Controls) -> None:
+        self._session, self._controls = session, controls
+
+    def note(self, incident: Incident) -> None:
+        """Written with the next registrations, in the same transaction."""
+
+        def write(conn: sqlite3.Connection, parents: Parents, now: float) -> None:
+            values = {
+                "session_id": parents.session_id(self._session, now),
+                "kind": incident.kind,
+                "detail": clean_text(incident.detail[:LONGEST_DETAIL]),
+                "started_at": incident.started_at,
+                "ended_at": incident.ended_at,
+                "count": incident.count,
+            }
+            conn.execute(_SQL["insert_incident"], values)
+
+        self._controls.note(write)
+
+    def unavailable(self, since: float, until: float, last_error: str | None) -> None:
+        """An episode of failing is over."""
+        self.note(Incident(DATABASE_UNAVAILABLE, last_error or "", since, max(since, until)))

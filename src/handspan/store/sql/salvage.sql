@@ -1,0 +1,54 @@
+-- After salvage: rows whose parents could not be read get stand-ins, so that they can be seen at all.
+
+-- some_service: sessions and registrations need one
+INSERT INTO services (name) SELECT 'lost' WHERE NOT EXISTS (SELECT 1 FROM services)
+
+-- lost_sessions: as long as their rows tell
+INSERT INTO sessions (id, service_id, instance_id, started_at, last_heartbeat_at, stopped_at, stop_reason)
+SELECT session_id, (SELECT min(id) FROM services), 'lost-' || session_id, min(at), max(at), max(at), 'unknown'
+FROM (
+    SELECT session_id, execution_start_ts AS at FROM handler_invocations
+    UNION ALL SELECT session_id, execution_start_ts FROM job_executions
+    UNION ALL SELECT session_id, start_ns / 1e9 FROM spans
+    UNION ALL SELECT session_id, hour FROM losses
+    UNION ALL SELECT session_id, started_at FROM incidents
+    UNION ALL SELECT session_id, execution_start_ts FROM running
+)
+WHERE session_id NOT IN (SELECT id FROM sessions)
+GROUP BY session_id
+
+-- lost_listeners: retired, as nobody can have them
+INSERT INTO listeners (id, service_id, app_key, instance_index, name, topic, handler_method, first_registered_at,
+                       last_registered_at, retired_at)
+SELECT listener_id, (SELECT min(id) FROM services), 'lost', 0, 'lost-' || listener_id, '', '', min(at), max(at), max(at)
+FROM (
+    SELECT listener_id, execution_start_ts AS at FROM handler_invocations
+    UNION ALL SELECT listener_id, execution_start_ts FROM running WHERE listener_id IS NOT NULL
+)
+WHERE listener_id NOT IN (SELECT id FROM listeners)
+GROUP BY listener_id
+
+-- lost_jobs: likewise
+INSERT INTO scheduled_jobs (id, service_id, app_key, instance_index, job_name, handler_method, first_registered_at,
+                            last_registered_at, retired_at)
+SELECT job_id, (SELECT min(id) FROM services), 'lost', 0, 'lost-' || job_id, '', min(at), max(at), max(at)
+FROM (
+    SELECT job_id, execution_start_ts AS at FROM job_executions
+    UNION ALL SELECT job_id, execution_start_ts FROM running WHERE job_id IS NOT NULL
+)
+WHERE job_id NOT IN (SELECT id FROM scheduled_jobs)
+GROUP BY job_id
+
+-- lost_services: of sessions and registrations that were read
+INSERT INTO services (id, name)
+SELECT service_id, 'lost-' || service_id
+FROM (SELECT service_id FROM sessions UNION SELECT service_id FROM listeners UNION SELECT service_id FROM scheduled_jobs)
+WHERE service_id NOT IN (SELECT id FROM services)
+
+-- lost_invocation_tracebacks: the row keeps its error, without the stack
+UPDATE handler_invocations SET traceback_id = NULL
+WHERE traceback_id IS NOT NULL AND traceback_id NOT IN (SELECT id FROM tracebacks)
+
+-- lost_execution_tracebacks: likewise
+UPDATE job_executions SET traceback_id = NULL
+WHERE traceback_id IS NOT NULL AND traceback_id NOT IN (SELECT id FROM tracebacks)
