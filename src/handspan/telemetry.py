@@ -85,7 +85,7 @@ class Telemetry:
         executor = CommandExecutor(
             self._tracing.tracer, recorder, RunInstruments(meter), self.error_hooks, self._pool, self._clock, limits
         )
-        registry = Registry(recorder, lambda: self._pipeline.writer, self._pipeline.registrations)
+        registry = Registry(recorder, self._pipeline.sink, self._pipeline.registrations)
         self.register_listener = registry.register_listener
         self.register_job = registry.register_job
         self.set_next_run = registry.set_next_run
@@ -145,7 +145,7 @@ class Telemetry:
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Wait until everything that has finished is committed. False if that was not so by the deadline."""
-        return self._pipeline.writer.flush(timeout)
+        return self._pipeline.flush(timeout)
 
     async def aflush(self, timeout: float = 30.0) -> bool:
         """:meth:`flush` without blocking the loop."""

@@ -42,7 +42,6 @@ __all__ = ["Writer", "WriterOptions", "WriterStats"]
 
 _log = logging.getLogger("handspan.store")
 
-FORK_WAIT: Final = 2.0  # seconds a fork may wait for a transaction to end
 PERMANENT: Final = (ForeignDatabaseError, NotADatabaseError)  # only the program's author can cure these
 
 
@@ -147,14 +146,14 @@ class Writer:
             self._thread.join(timeout + 0.5)  # its own deadline comes first; half a second for the last statement
         return not self._thread.is_alive() and self.episode.since is None
 
-    def before_fork(self) -> bool:
+    def before_fork(self, until: float) -> bool:
         """Take this thread out of SQLite and close the connection; False if it did not come out in time.
 
         A child that inherits an open connection shares SQLite's table of locks with it: its own connection
         would believe in a lock the kernel does not know, and rows were lost when the parent, alone as far as
         the kernel could tell, removed the WAL. A thread inside SQLite leaves its mutexes locked for ever.
         """
-        if not self._io.acquire(timeout=FORK_WAIT):
+        if not self._io.acquire(timeout=max(0.0, until - time.monotonic())):
             return False
         self._drop_connection()  # opened again by the next turn
         return True
