@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from children import Child
 
 import handspan
+from children import Child
 
 Rows = Callable[..., list[dict[str, Any]]]
 

@@ -6,6 +6,7 @@ Same conversion, same commit as the durable processor, at the guarantees of what
 A span that comes twice is stored once.
 """
 
+import logging
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +25,8 @@ from handspan.settings import Settings
 from handspan.store.writer import Writer
 
 __all__ = ["SQLiteSpanExporter"]
+
+_log = logging.getLogger("handspan.exporters")
 
 
 class SQLiteSpanExporter(SpanExporter):
@@ -50,11 +53,29 @@ class SQLiteSpanExporter(SpanExporter):
         ``queue_max_spans``) and still written when the file allows it."""
         if self._shut or not spans:
             return SpanExportResult.FAILURE if self._shut else SpanExportResult.SUCCESS
-        with self._mutex:
-            queue, writer = self._open(spans[0])
-        for span in spans:
-            queue.append(foreign_record(span, self._number_of(span)))
-        return SpanExportResult.SUCCESS if writer.flush(self._export_timeout) else SpanExportResult.FAILURE
+        try:
+            with self._mutex:
+                queue, writer = self._open(spans[0])
+            for span in spans:
+                self._take(queue, span)
+            return SpanExportResult.SUCCESS if writer.flush(self._export_timeout) else SpanExportResult.FAILURE
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - one CancelledError out of an exporter ends the SDK's thread for good
+            _log.exception("handspan could not take a batch; the application is not affected.")
+            return SpanExportResult.FAILURE
+
+    def _take(self, queue: SegmentQueue, span: ReadableSpan) -> None:
+        """One that cannot be read is a loss, and costs only itself."""
+        try:
+            record = foreign_record(span, self._number_of(span))
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - as above
+            queue.lose("span", "failed")
+            _log.exception("handspan could not read a span; it is counted as lost.")
+        else:
+            queue.append(record)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self._writer is None or self._writer.flush(timeout_millis / 1000)

@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from functools import cache
 from types import FrameType
 from typing import Any
 
@@ -29,7 +30,8 @@ class Lifecycle:
     def __init__(self, close_at_once: Callable[[], bool], forking: Forking, *, handle_sigterm: bool) -> None:
         self._close_at_once, self._forking = close_at_once, forking
         self._finalizer: Any = None
-        atexit.register(self.close_at_once)
+        _open.add(self)
+        _at_exit_once()
         join(self)
         self._close_with_multiprocessing()
         if handle_sigterm:
@@ -37,7 +39,7 @@ class Lifecycle:
 
     def end(self) -> None:
         """From any thread. The signal's handler stays: taking it off needs the main thread, and it is harmless."""
-        atexit.unregister(self.close_at_once)
+        _open.discard(self)
         _living.discard(self)
         leave(self)
         if self._finalizer is not None:
@@ -74,6 +76,20 @@ class Lifecycle:
         from multiprocessing.util import Finalize  # where it is imported already
 
         self._finalizer = Finalize(None, self.close_at_once, exitpriority=0)
+
+
+_open: set[Lifecycle] = set()
+
+
+@cache
+def _at_exit_once() -> None:
+    """One hook for the process: ``atexit`` keeps a slot for each, also for one that was taken back."""
+    atexit.register(_at_exit)
+
+
+def _at_exit() -> None:
+    for each in list(_open):
+        each.close_at_once()
 
 
 _living: set[Lifecycle] = set()

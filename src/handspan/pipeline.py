@@ -73,9 +73,8 @@ class Pipeline:
     def start(self) -> None:
         self.writer.start()
 
-    def close(self, *, wait: float, timeout: float) -> bool:
-        """Wait for what runs, record the rest as interrupted, commit, end the session."""
-        self.processor.wait_idle(wait)
+    def close(self, timeout: float) -> bool:
+        """Record what still runs as interrupted, commit, end the session."""
         self.processor.interrupt_running(self._clock.monotonic_ns(), INTERRUPTED_MESSAGE)
         self.processor.close()
         return self.writer.close(timeout)
@@ -113,6 +112,10 @@ class Pipeline:
         """Where registrations go."""
         self._start_in_child()
         return self.writer
+
+    def forget(self, numbers: list[int]) -> None:
+        """Of registrations: nothing will be recorded under them any more."""
+        self.processor.queue.forget(numbers)
 
     def flush(self, timeout: float) -> bool:
         if self._first is not None and not self._first.locked():

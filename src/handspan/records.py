@@ -260,6 +260,9 @@ class Segment:
 class Recorder(Protocol):
     """What the executor tells recording. No method raises or waits."""
 
+    missed: int
+    """Runs that could not even be handed over: at the end of the stack there is no room for a call."""
+
     def started(self, run: Run) -> None: ...
 
     def hand_over(self, run: Run) -> None:

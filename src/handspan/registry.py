@@ -1,14 +1,18 @@
 """Registrations: natural keys kept unique, sources captured, handles made, rows sent at once.
 
 A number stands for a registration in every record of its session; the same natural key keeps its number
-when it is registered again, so that an application that comes and goes does not grow.
+when it is registered again, so that an application that comes and goes does not grow. One whose handle
+was cancelled, and is held by nobody any more, gives its number up: jobs that run once, each under a name of
+its own, must not grow either.
 """
 
 import inspect
 import threading
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+from weakref import finalize
 
 from whenever import Instant
 
@@ -23,6 +27,8 @@ __all__ = ["RegistrationSink", "Registry"]
 
 PACKAGE = __name__.partition(".")[0]
 
+KEPT_NUMBERS: Final = 1_000  # of keys nobody has a handle of: what comes back soon keeps its number
+
 Key = tuple[Any, ...]
 Hooks = ErrorHook | tuple[ErrorHook, ...] | None
 
@@ -32,6 +38,7 @@ class RegistrationSink(Protocol):
 
     def register(self, number: int, registration: Registration) -> None: ...
     def retire(self, number: int, registration: Registration) -> None: ...
+    def release(self, number: int) -> None: ...
     def set_next_run(self, number: int, registration: Registration, next_run: float | None) -> None: ...
 
 
@@ -39,11 +46,19 @@ class Registry:
     """The live registrations of one ``Telemetry``."""
 
     def __init__(
-        self, owner: object, sink: Callable[[], RegistrationSink], registrations: dict[int, Registration]
+        self,
+        owner: object,
+        sink: Callable[[], RegistrationSink],
+        registrations: dict[int, Registration],
+        forget: Callable[[list[int]], None],
     ) -> None:
+        """``forget`` takes numbers no handle has any more: their registrations go once their last record is stored."""
         self._owner = owner
         self._sink = sink  # asked for each time: a forked child has another writer
-        self._registrations = registrations
+        self._registrations, self._forget = registrations, forget
+        self._last_number = 0
+        self._handles: Counter[int] = Counter()
+        self._collected: deque[tuple[Key, int]] = deque()  # filled by the garbage collector: no lock may be taken there
         self._live: dict[Key, Handle] = {}
         self._numbers: dict[Key, int] = {}
         self._mutex = threading.Lock()
@@ -140,7 +155,10 @@ class Registry:
         with self._mutex:
             if key in self._live:
                 raise DuplicateRegistrationError(f"{what} already exists for this app instance.")
-            number = self._numbers.setdefault(key, len(self._numbers) + 1)
+            self._forget_collected()
+            if key not in self._numbers:
+                self._last_number += 1
+            number = self._numbers.setdefault(key, self._last_number)
             handle = handle_type(
                 registration,
                 call,
@@ -152,16 +170,32 @@ class Registry:
                 **arguments,
             )
             self._live[key] = handle
+            self._handles[number] += 1
+            finalize(handle, self._collected.append, (key, number)).atexit = False
             self._registrations[number] = registration
-        self._sink().register(number, registration)
+            self._sink().register(number, registration)  # under the mutex: who ended it before comes before
         return handle
 
     def _end(self, key: Key, handle: Handle, *, retired: bool) -> None:
         with self._mutex:
             if self._live.get(key) is handle:
                 del self._live[key]
-        if retired:
-            self._sink().retire(handle.number, handle.registration)
+            if retired:
+                self._sink().retire(handle.number, handle.registration)
+            else:
+                self._sink().release(handle.number)
+
+    def _forget_collected(self) -> None:
+        """Nobody has a handle: no run can begin, and those that began have ended, for they held it."""
+        free = []
+        while len(self._collected) > KEPT_NUMBERS:
+            key, number = self._collected.popleft()
+            self._handles[number] -= 1
+            if self._handles[number] <= 0:
+                del self._handles[number], self._numbers[key]
+                free.append(number)
+        if free:
+            self._forget(free)
 
 
 def _checked(call: Callable[..., object], timeout: float | None) -> Any:

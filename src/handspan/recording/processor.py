@@ -58,7 +58,7 @@ class DurableSpanProcessor(SpanProcessor):
             segment_max_spans=segment_max_spans,
             max_spans=max_spans,
             max_bytes=max_bytes,
-            running=lambda: list(self._active.values()),
+            running=self._in_flight,
             running_record=running_record,
             idempotent=idempotent,
         )
@@ -70,6 +70,7 @@ class DurableSpanProcessor(SpanProcessor):
         """Start afresh under a session: at the start, and in a forked child, where what is queued and what
         runs are the parent's to record (and the queue's mutex may be held by a thread that is not here)."""
         self._active: dict[int, Run] = {}
+        self.missed = 0
         self._open: dict[int, object] = {}
         self._closed = False
         self.queue = self._new_queue(session)
@@ -77,7 +78,16 @@ class DurableSpanProcessor(SpanProcessor):
     @property
     def active(self) -> int:
         """Commands in flight."""
-        return len(self._active)
+        return len(self._in_flight())
+
+    def _in_flight(self) -> list[Run]:
+        """Without those that ended where the stack had no room to take them out, or to count them in the queue."""
+        missed, self.missed = self.missed, 0
+        self.queue.missed += missed
+        for key, run in list(self._active.items()):
+            if run.recorded:
+                self._active.pop(key, None)
+        return list(self._active.values())
 
     # --- the executor's side ---------------------------------------------------------------------------
 
@@ -132,7 +142,7 @@ class DurableSpanProcessor(SpanProcessor):
     def _take(self, run: Run, to_record: Callable[[Run], SpanRecord]) -> None:
         if run.recorded:
             return
-        run.recorded = True
+        run.recorded, record = True, None
         try:
             self._active.pop(id(run), None)
             if self._awaited and not self._active:
@@ -140,9 +150,14 @@ class DurableSpanProcessor(SpanProcessor):
             if self._closed:
                 self.queue.lose(kind_of(run.registration), "after_shutdown")
             else:
-                self.queue.append(self._record_of(run, to_record), run)
-        except Exception:  # noqa: BLE001 - a recursion's last frame has no room even for this
-            self.queue.missed += 1
+                record = self._record_of(run, to_record)
+                self.queue.append(record, run)
+        except BaseException as error:
+            # A recursion's last frame has no room even for this; or a signal's handler raised in here.
+            if record is None or not self.queue.holds(record):
+                self.missed += 1
+            if not issubclass(type(error), Exception):
+                raise
 
     def _record_of(self, run: Run, to_record: Callable[[Run], SpanRecord]) -> SpanRecord:
         try:
@@ -155,14 +170,14 @@ class DurableSpanProcessor(SpanProcessor):
         """Wait until no command is in flight. Not on the loop that runs them."""
         self._idle.clear()
         self._awaited = True
-        return not self._active or self._idle.wait(timeout)
+        return not self._in_flight() or self._idle.wait(timeout)
 
     def interrupt_running(self, now_mono_ns: int, message: str) -> int:
         """At the end: what still runs is recorded as ProcessInterrupted. How many there were.
 
         From a copy: the run may go on, and then its caller is told what really became of it.
         """
-        left = list(self._active.values())
+        left = self._in_flight()
         for run in left:
             duration_ns = max(0, now_mono_ns - run.start_mono)
             self._take(run, lambda run, ns=duration_ns: interrupted_record(run, ns, message))  # type: ignore[misc]
@@ -189,7 +204,7 @@ class DurableSpanProcessor(SpanProcessor):
 class NotRecording:
     """The recorder while ``OTEL_SDK_DISABLED`` is true: handlers run, nothing is kept."""
 
-    active = 0
+    active = missed = 0
 
     def started(self, run: Run) -> None: ...
 

@@ -7,7 +7,7 @@ no success left is the newcomer turned away. A segment that is being committed i
 """
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final
 
@@ -50,6 +50,7 @@ class SegmentQueue:
         self._committing: Segment | None = None
         self._bytes = 0
         self._number = 0
+        self._leaving: deque[tuple[int, list[int]]] = deque()
         self.ledger = Ledger()
         self.committed_spans = 0
         self._nothing_dull = False
@@ -101,6 +102,24 @@ class SegmentQueue:
         with self._mutex:
             self.ledger.add(kind, reason, count)  # type: ignore[arg-type]  # a Literal, checked by the table
         self.on_work()
+
+    def forget(self, numbers: list[int]) -> None:
+        """Registrations nothing will be recorded under any more: they go with the last segment that may need them."""
+        with self._mutex:
+            self._leaving.append((self._number + 1, numbers))
+            self._let_go()
+
+    def _let_go(self) -> None:
+        oldest = self._sealed[0].number if self._sealed else self._number + 1 if self._open else float("inf")
+        while self._leaving and self._leaving[0][0] < oldest:
+            for number in self._leaving.popleft()[1]:
+                self._registrations.pop(number, None)
+
+    def holds(self, record: SpanRecord) -> bool:
+        """Whether an append that was interrupted had come far enough."""
+        with self._mutex:
+            waiting = [self._open, *(segment.records for segment in self._sealed)]
+            return any(each.span_id == record.span_id for records in waiting for each in records)
 
     def _make_room(self) -> bool:
         if self._nothing_dull:
@@ -185,6 +204,7 @@ class SegmentQueue:
         self._count_sealed()
         self._bytes -= sum(map(_size_of, segment.records))
         self._committing = None
+        self._let_go()
 
     def _count_sealed(self) -> None:
         self._sealed_spans = sum(len(each.records) for each in self._sealed)
@@ -198,12 +218,15 @@ def _size_of(record: SpanRecord) -> int:
 
 
 def _size_of_value(value: object) -> int:
+    kind = type(value)  # never isinstance: ``__class__`` may lie, and a subclass about its length
     if value is None:
         return 0
-    if isinstance(value, str | bytes):
-        return 50 + len(value)
-    if isinstance(value, dict):
+    if issubclass(kind, str):
+        return 50 + str.__len__(value)  # type: ignore[arg-type]  # it is one
+    if issubclass(kind, bytes):
+        return 50 + bytes.__len__(value)  # type: ignore[arg-type]  # likewise
+    if isinstance(value, dict) and kind is dict:
         return 100 + sum(_size_of_value(key) + _size_of_value(item) for key, item in value.items())
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple) and kind in (list, tuple):
         return 60 + sum(map(_size_of_value, value))
     return 30

@@ -1,13 +1,17 @@
 """Registrations on their way to the file: registered, retired, next due.
 
-They come from any thread and are written in order, all that wait in one transaction. When a job is next due
-is only its newest: a stalled database must not make a queue of them.
+They come from any thread; of each only the newest state waits, and all that wait are written in one transaction. A
+stalled database must not make a queue of them: what is live is bounded by the application itself, and of what came
+and went meanwhile without having been written, the newest ``MAX_RETIRED`` are kept. One that is dropped here is made
+by its first row, with less to tell.
 """
 
 import logging
 import sqlite3
-from collections import deque
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from handspan.records import Registration, Session
@@ -22,7 +26,18 @@ __all__ = ["Controls"]
 _log = logging.getLogger("handspan.store")
 _SQL: Final = statements("sql/commit.sql")
 
+MAX_RETIRED: Final = 10_000  # about 10 MB of one-shot jobs that came and went while nothing could be written
+
 _Write = Callable[[sqlite3.Connection, Parents, float], None]
+
+
+@dataclass(frozen=True)
+class _State:
+    """What is not written of one registration."""
+
+    registration: Registration
+    registers: bool
+    retires: bool
 
 
 class Controls:
@@ -30,41 +45,58 @@ class Controls:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._writes: deque[_Write] = deque()
-        self._sources: deque[Registration] = deque()
+        self._mutex = threading.RLock()  # reentrant: a signal's handler may register something, too
+        self._waiting: OrderedDict[int, _State] = OrderedDict()
+        self._retired: OrderedDict[int, None] = OrderedDict()  # of the waiting, the oldest first
         self._live: dict[int, Registration] = {}
         self._next_runs: dict[int, tuple[Registration, float | None]] = {}
+        self._dropped = 0
 
     def again(self) -> None:
         """Another file has taken the place of ours: it knows none of the live registrations."""
-        for number, registration in list(self._live.items()):
-            self.register(number, registration)
+        with self._mutex:
+            for number, registration in list(self._live.items()):
+                self.register(number, registration)
 
     def register(self, number: int, registration: Registration) -> None:
-        self._live[number] = registration
-        self._sources.append(registration)
-
-        def write(_: sqlite3.Connection, parents: Parents, __: float) -> None:
-            parents.register(self._session, number, registration)
-
-        self._writes.append(write)
+        with self._mutex:
+            self._live[number] = registration
+            self._retired.pop(number, None)
+            self._waiting[number] = _State(registration, registers=True, retires=False)
+            self._waiting.move_to_end(number)
 
     def retire(self, number: int, registration: Registration) -> None:
-        self._live.pop(number, None)
-        self._writes.append(lambda _, parents, now: parents.retire(self._session, number, registration, now))
+        with self._mutex:
+            self.release(number)
+            before = self._waiting.get(number)
+            self._waiting[number] = _State(registration, before is not None and before.registers, retires=True)
+            self._retired[number] = None
+            if len(self._retired) > MAX_RETIRED:
+                oldest, _ = self._retired.popitem(last=False)
+                del self._waiting[oldest]
+                self._dropped += 1
+
+    def release(self, number: int) -> None:
+        """No longer live, and nothing to write: its row stays as it is."""
+        with self._mutex:
+            self._live.pop(number, None)
+            self._next_runs.pop(number, None)
 
     def set_next_run(self, number: int, registration: Registration, next_run: float | None) -> None:
-        self._next_runs[number] = registration, next_run
+        with self._mutex:
+            self._next_runs[number] = registration, next_run
 
     def write(self, conn: sqlite3.Connection, parents: Parents, now: float) -> None:
         """Write what waits. One that can never be written is given up; what can pass is raised, and stays."""
-        for _ in range(len(self._sources)):  # parsed before the write lock is taken: a large file takes a moment
-            source = self._sources.popleft()
-            registration_source(source.source_file, source.source_line, source.source_span)
-        writes, next_runs = list(self._writes), dict(self._next_runs)
-        if not (writes or next_runs):
+        if not (self._waiting or self._next_runs):
             return
-        batch = [*writes, *(self._next_run_write(number, *due) for number, due in next_runs.items())]
+        with self._mutex:
+            waiting, next_runs = dict(self._waiting), dict(self._next_runs)
+        for state in waiting.values():  # parsed before the write lock is taken: a large file takes a moment
+            source = state.registration
+            registration_source(source.source_file, source.source_line, source.source_span)
+        batch = [self._write_of(number, state) for number, state in waiting.items()]
+        batch += [self._next_run_write(number, *due) for number, due in next_runs.items()]
         try:
             self._in_transaction(conn, parents, now, batch)
         except Exception as error:
@@ -72,11 +104,30 @@ class Controls:
                 raise
             for write in batch:
                 self._alone(conn, parents, now, write)
-        for _ in writes:
-            self._writes.popleft()
+        with self._mutex:
+            self._written(waiting, next_runs)
+
+    def _written(self, waiting: dict[int, _State], next_runs: dict[int, tuple[Registration, float | None]]) -> None:
+        """Forget it, but for what became newer meanwhile."""
+        for number, state in waiting.items():
+            if self._waiting.get(number) is state:
+                del self._waiting[number]
+                self._retired.pop(number, None)
         for number, due in next_runs.items():
-            if self._next_runs.get(number) is due:  # else a newer one came meanwhile
+            if self._next_runs.get(number) is due:
                 del self._next_runs[number]
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            _log.warning("%s registrations came and went while nothing could be written; they were dropped.", dropped)
+
+    def _write_of(self, number: int, state: _State) -> _Write:
+        def write(_: sqlite3.Connection, parents: Parents, now: float) -> None:
+            if state.registers:
+                parents.register(self._session, number, state.registration)
+            if state.retires:
+                parents.retire(self._session, number, state.registration, now)
+
+        return write
 
     def _next_run_write(self, number: int, registration: Registration, next_run: float | None) -> _Write:
         def write(conn: sqlite3.Connection, parents: Parents, _: float) -> None:

@@ -110,7 +110,7 @@ class _Opening:
     def before_fork(self, until: float) -> bool:
         if not self._lock.acquire(timeout=max(0.0, until - time.monotonic())):
             return False
-        if all([conn.close_for_fork(until) for conn in list(_open)]):
+        if all(conn.close_for_fork(until) for conn in list(_open)):
             return True
         self._lock.release()
         return False

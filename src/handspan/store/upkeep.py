@@ -11,6 +11,7 @@ from handspan.store.sessions import RETIRE_AFTER
 __all__ = ["Upkeep"]
 
 RETENTION_INTERVAL: Final = 3600.0
+JUMP: Final = 3600.0  # seconds by which the wall clock may gain or lose between two looks before it is doubted
 GROWTH_CHECK: Final = 200_000  # rows written (about 30 MB) that bring the size check forward
 
 
@@ -21,6 +22,7 @@ class Upkeep:
         self._heartbeat_interval = heartbeat_interval
         self._heartbeat = self._retention = self._retirement = 0.0
         self._rows = 0
+        self._seen: tuple[float, float] | None = None
 
     def begin(self) -> None:
         """The file is open: the size is checked at once, what nobody holds is retired in a minute."""
@@ -55,3 +57,13 @@ class Upkeep:
         if due:
             self._retention, self._rows = time.monotonic() + RETENTION_INTERVAL, 0
         return due
+
+    def prune_again(self) -> None:
+        """A pass was cut short: the rest is due at once."""
+        self._retention = time.monotonic()
+
+    def jumped(self, wall: float) -> bool:
+        """Whether the wall clock went otherwise than time since the last look. Nothing is deleted for its age by a
+        clock that has just jumped; one that goes steadily from there is believed the next time."""
+        before, self._seen = self._seen, (wall, time.monotonic())
+        return before is not None and abs((wall - before[0]) - (self._seen[1] - before[1])) > JUMP

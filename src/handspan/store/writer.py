@@ -72,7 +72,7 @@ class Writer:
         """Done when the file is open and the session begun; raises what only the author can cure."""
         self.tried: Future[None] = Future()
         """Done after the first attempt, also one that failed and will be repeated: nobody need wait longer."""
-        self._threadless = self._gave_up = self._ended = False
+        self._threadless = self._gave_up = self._ended = self._fork_waits = False
         self._identity: tuple[int, int] | None = None
         self._io = threading.Lock()  # held while this thread is inside SQLite: a fork waits for it
         self._wake: SimpleQueue[bool] = SimpleQueue()
@@ -114,6 +114,9 @@ class Writer:
         self._controls.retire(number, registration)
         self.hurry()
 
+    def release(self, number: int) -> None:
+        self._controls.release(number)
+
     def set_next_run(self, number: int, registration: Registration, next_run: float | None) -> None:
         self._controls.set_next_run(number, registration, next_run)
         self.work()
@@ -147,18 +150,16 @@ class Writer:
         return not self._thread.is_alive() and self.episode.since is None
 
     def before_fork(self, until: float) -> bool:
-        """Take this thread out of SQLite and close the connection; False if it did not come out in time.
-
-        A child that inherits an open connection shares SQLite's table of locks with it: its own connection
-        would believe in a lock the kernel does not know, and rows were lost when the parent, alone as far as
-        the kernel could tell, removed the WAL. A thread inside SQLite leaves its mutexes locked for ever.
-        """
-        if not self._io.acquire(timeout=max(0.0, until - time.monotonic())):
-            return False
-        self._drop_connection()  # opened again by the next turn
-        return True
+        """Take this thread out of SQLite, which would leave its mutexes locked for ever in the child, and close the
+        connection (:mod:`handspan.store.reader` says why); False if it did not come out in time."""
+        self._fork_waits = True  # a turn may be many segments long: it ends after this one
+        self._fork_waits = out = self._io.acquire(timeout=max(0.0, until - time.monotonic()))
+        if out:
+            self._drop_connection()  # opened again by the next turn
+        return out
 
     def after_fork_in_parent(self) -> None:
+        self._fork_waits = False
         self._io.release()
 
     def forget_in_child(self) -> None:
@@ -190,6 +191,8 @@ class Writer:
         return self.episode.since is None
 
     def _wait(self) -> None:
+        while self._fork_waits and not self._closing.wait(0.001):
+            pass  # its turn to have the lock
         if self._gave_up:
             self._closing.wait()
         elif self.episode.backoff:
@@ -215,7 +218,8 @@ class Writer:
     def _turn(self) -> None:
         flushes = len(self._flushes)  # those that come later may mean spans that come later
         self._write_controls()
-        self._write_segments()
+        if not self._write_segments():
+            return
         if self.episode.since is not None and self._life is not None:
             self._life.heartbeat(self._now())  # nothing waited, perhaps: is it really over?
         self.episode.succeeded()
@@ -225,13 +229,18 @@ class Writer:
     def _write_controls(self) -> None:
         self._controls.write(self._open_connection(), self._known_parents(), self._now())
 
-    def _write_segments(self) -> None:
-        """What is there now; what comes meanwhile waits its interval, or the turn would never end."""
+    def _write_segments(self) -> bool:
+        """What is there now; what comes meanwhile waits its interval, or the turn would never end. False: somebody
+        wants to fork, and the rest waits for the next turn."""
         for _ in range(self._source.seal()):
+            if self._fork_waits and not self._closing.is_set():
+                self.hurry()
+                return False
             segment = self._source.next_segment()
             if segment is not None:
                 self._write_segment(segment)
                 self._write_controls()
+        return True
 
     def _write_segment(self, segment: Segment) -> None:
         started = time.perf_counter()
@@ -261,10 +270,12 @@ class Writer:
         conn = self._open_connection()
         megabytes = self._options.db_max_size_mb
         retention = Retention(conn, days=self._options.db_retention_days, max_bytes=megabytes * 1024 * 1024)
-        for _ in retention.run(self._now()):
+        now = self._now()
+        for _ in retention.run(now, doubtful=self._upkeep.jumped(now)):
             self._write_controls()
             self._write_segments()
-            if self._closing.is_set():
+            if self._closing.is_set() or self._fork_waits:
+                self._upkeep.prune_again()
                 return
         self.stats.live_bytes = live_bytes(conn)
         if retention.pruned.rows or retention.pruned.spans:
@@ -339,7 +350,7 @@ class Writer:
         """The last turn, until its deadline; then what is left is given up, and counted."""
         while True:
             try:
-                if self._ensure_open_for_the_end():
+                if self._ensure_open():
                     wait_ms = max(0, self._close_deadline - time.monotonic()) * 1000
                     self._open_connection().execute(f"PRAGMA busy_timeout = {wait_ms:.0f}")
                     self._write_controls()
@@ -368,11 +379,6 @@ class Writer:
         except sqlite3.Error:
             pass  # a connection that cannot even close has nothing left to lose
         self._lock.release()
-
-    def _ensure_open_for_the_end(self) -> bool:
-        if self.opened.done() and self.opened.exception() is not None:
-            return False
-        return self._ensure_open()
 
     # --- small things -------------------------------------------------------------------------------
 
