@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import handspan
+from children import Child
 
 Rows = Callable[..., list[dict[str, Any]]]
 
@@ -58,3 +59,31 @@ def make(db: str) -> Iterator[Callable[..., handspan.Telemetry]]:
     yield build
     for telemetry in made:
         telemetry.close()
+
+
+@pytest.fixture
+def child(db: str) -> Iterator[Callable[[str], Child]]:
+    """Starts a program on the test's database; killed at the end of the test if it still runs."""
+    children: list[Child] = []
+
+    def start(program: str) -> Child:
+        children.append(Child(program, db))
+        return children[-1]
+
+    yield start
+    for each in children:
+        each.kill()
+
+
+@pytest.fixture
+def next_start(make: Callable[..., handspan.Telemetry], rows: Rows) -> Callable[[], Any]:
+    """Open and close the file once more, as the next start of the application does."""
+
+    async def start() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        async with make(service_name="child"):
+            pass
+        return rows(
+            "SELECT status, error_type, count(*) AS n FROM handler_invocations GROUP BY 1, 2 ORDER BY 1, 2"
+        ), rows("SELECT stop_reason FROM sessions ORDER BY id")
+
+    return start

@@ -6,16 +6,16 @@ Same conversion, same commit as the durable processor, at the guarantees of what
 A span that comes twice is stored once.
 """
 
-import os
+import logging
 import threading
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from handspan.clock import SystemClock
+from handspan.forking import join
 from handspan.pipeline import new_session
 from handspan.recording.convert import foreign_record, inferred_registration
 from handspan.recording.exporting import begin_exporting, end_exporting
@@ -26,6 +26,8 @@ from handspan.settings import Settings
 from handspan.store.writer import Writer
 
 __all__ = ["SQLiteSpanExporter"]
+
+_log = logging.getLogger("handspan.exporters")
 
 
 class SQLiteSpanExporter(SpanExporter):
@@ -43,33 +45,38 @@ class SQLiteSpanExporter(SpanExporter):
         self._mutex = threading.Lock()
         self._queue: SegmentQueue | None = None
         self._writer: Writer | None = None
+        self._asked: Writer | None = None
         self._shut = False
-        self._clean = True
-        weak_self = weakref.ref(self)
-
-        def hook(name: str) -> Callable[[], None]:  # one given to os.register_at_fork can never be taken back
-            def call() -> None:
-                alive = weak_self()
-                if alive is not None:
-                    getattr(alive, name)()
-
-            return call
-
-        os.register_at_fork(
-            before=hook("_before_fork"), after_in_parent=hook("_in_parent"), after_in_child=hook("_in_child")
-        )
+        join(self)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """SUCCESS once they are in the file. FAILURE: not by ``export_timeout`` seconds; they are kept (within
         ``queue_max_spans``) and still written when the file allows it."""
         if self._shut or not spans:
             return SpanExportResult.FAILURE if self._shut else SpanExportResult.SUCCESS
-        with self._mutex:
-            queue, writer = self._open(spans[0])
-        redactor = redactor_for(self._settings.redact_keys)
-        for span in spans:
-            queue.append(foreign_record(span, self._number_of(span), redactor))
-        return SpanExportResult.SUCCESS if writer.flush(self._export_timeout) else SpanExportResult.FAILURE
+        try:
+            with self._mutex:
+                queue, writer = self._open(spans[0])
+            for span in spans:
+                self._take(queue, span)
+            return SpanExportResult.SUCCESS if writer.flush(self._export_timeout) else SpanExportResult.FAILURE
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - one CancelledError out of an exporter ends the SDK's thread for good
+            _log.exception("handspan could not take a batch; the application is not affected.")
+            return SpanExportResult.FAILURE
+
+    def _take(self, queue: SegmentQueue, span: ReadableSpan) -> None:
+        """One that cannot be read is a loss, and costs only itself."""
+        try:
+            record = foreign_record(span, self._number_of(span), redactor_for(self._settings.redact_keys))
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - as above
+            queue.lose("span", "failed")
+            _log.exception("handspan could not read a span; it is counted as lost.")
+        else:
+            queue.append(record)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self._writer is None or self._writer.flush(timeout_millis / 1000)
@@ -82,22 +89,23 @@ class SQLiteSpanExporter(SpanExporter):
             writer.close(self._settings.shutdown_timeout)
             end_exporting(self._settings.db)
 
-    def _before_fork(self) -> None:
+    def before_fork(self, until: float) -> bool:
         """As a ``Telemetry`` does: no connection and no lock of ours is open while the process is copied."""
-        self._clean = self._writer is None or self._writer.before_fork()
+        self._asked = self._writer  # shutting down may come in between: who was asked is who is told
+        return self._asked is None or self._asked.before_fork(until)
 
-    def _in_parent(self) -> None:
-        if self._writer is not None and self._clean:
-            self._writer.after_fork_in_parent()
+    def after_fork_in_parent(self) -> None:
+        if self._asked is not None:
+            self._asked.after_fork_in_parent()
 
-    def _in_child(self) -> None:
+    def after_fork_in_child(self, *, clean: bool) -> None:
         """The next export opens a session of the child's own (prefork servers work so)."""
         self._mutex = threading.Lock()
         if self._writer is not None:
             self._writer.forget_in_child()
             end_exporting(self._settings.db)
         self._queue = self._writer = None
-        self._shut = self._shut or not self._clean
+        self._shut = self._shut or not clean
 
     def _open(self, first: ReadableSpan) -> tuple[SegmentQueue, Writer]:
         if self._queue is None or self._writer is None:

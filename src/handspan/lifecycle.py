@@ -4,58 +4,46 @@ SIGTERM's handler must not flush: it runs on the main thread, perhaps while that
 mutex the writer needs. So it restores the default action, starts a thread that closes and then raises the
 signal again, and returns; the application runs on for the moment that takes. It is installed only where
 nobody else handles SIGTERM, and on the main thread.
+
+Children of ``multiprocessing`` leave by ``os._exit``, past ``atexit``; what they run before that is
+multiprocessing's own finalizers, so a ``Telemetry`` that lives in one is closed there, too.
 """
 
 import atexit
 import os
 import signal
+import sys
 import threading
-import weakref
 from collections.abc import Callable
+from functools import cache
 from types import FrameType
-from typing import Protocol
+from typing import Any
+
+from handspan.forking import Forking, join, leave
 
 __all__ = ["Lifecycle"]
-
-
-class Forking(Protocol):
-    """What is told of a fork: recording and store."""
-
-    def before_fork(self) -> bool: ...
-    def after_fork_in_parent(self) -> None: ...
-    def after_fork_in_child(self, *, clean: bool) -> None: ...
 
 
 class Lifecycle:
     """Ties one open ``Telemetry`` to its process, until :meth:`end`. ``close_at_once`` waits for nobody."""
 
     def __init__(self, close_at_once: Callable[[], bool], forking: Forking, *, handle_sigterm: bool) -> None:
-        self._close_at_once = close_at_once
-        self._forking: Forking | None = forking
-        self._told: Forking | None = None
-        self._clean = True
-        atexit.register(self._at_exit)
-        weak_self = weakref.ref(self)
-
-        def hook(name: str) -> Callable[[], None]:  # one given to os.register_at_fork can never be taken back
-            def call() -> None:
-                alive = weak_self()
-                if alive is not None:
-                    getattr(alive, name)()
-
-            return call
-
-        os.register_at_fork(
-            before=hook("_before_fork"), after_in_parent=hook("_in_parent"), after_in_child=hook("_in_child")
-        )
+        self._close_at_once, self._forking = close_at_once, forking
+        self._finalizer: Any = None
+        _open.add(self)
+        _at_exit_once()
+        join(self)
+        self._close_with_multiprocessing()
         if handle_sigterm:
             self._install()
 
     def end(self) -> None:
         """From any thread. The signal's handler stays: taking it off needs the main thread, and it is harmless."""
-        atexit.unregister(self._at_exit)
+        _open.discard(self)
         _living.discard(self)
-        self._forking = None
+        leave(self)
+        if self._finalizer is not None:
+            self._finalizer.cancel()
 
     def _install(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -69,20 +57,39 @@ class Lifecycle:
     def close_at_once(self) -> None:
         self._close_at_once()
 
-    def _at_exit(self) -> None:
-        self._close_at_once()
+    def before_fork(self, until: float) -> bool:
+        return self._forking.before_fork(until)
 
-    def _before_fork(self) -> None:
-        self._told = self._forking  # closing may come in between: who was asked is who is told
-        self._clean = self._told is None or self._told.before_fork()
+    def after_fork_in_parent(self) -> None:
+        self._forking.after_fork_in_parent()
 
-    def _in_parent(self) -> None:
-        if self._told is not None and self._clean:
-            self._told.after_fork_in_parent()
+    def after_fork_in_child(self, *, clean: bool) -> None:
+        self._forking.after_fork_in_child(clean=clean)
+        util = sys.modules.get("multiprocessing.util")
+        if util is not None:  # perhaps it was its fork: it forgets the parent's finalizers, then calls this
+            util.register_after_fork(self, Lifecycle._close_with_multiprocessing)
 
-    def _in_child(self) -> None:
-        if self._told is not None:
-            self._told.after_fork_in_child(clean=self._clean)
+    def _close_with_multiprocessing(self) -> None:
+        multiprocessing = sys.modules.get("multiprocessing")
+        if multiprocessing is None or multiprocessing.parent_process() is None:
+            return
+        from multiprocessing.util import Finalize  # where it is imported already
+
+        self._finalizer = Finalize(None, self.close_at_once, exitpriority=0)
+
+
+_open: set[Lifecycle] = set()
+
+
+@cache
+def _at_exit_once() -> None:
+    """One hook for the process: ``atexit`` keeps a slot for each, also for one that was taken back."""
+    atexit.register(_at_exit)
+
+
+def _at_exit() -> None:
+    for each in list(_open):
+        each.close_at_once()
 
 
 _living: set[Lifecycle] = set()

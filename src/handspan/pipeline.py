@@ -75,48 +75,62 @@ class Pipeline:
             idempotent=lambda: is_exported_to(settings.db),
         )
         self.writer = self._new_writer()
+        self._first: threading.Lock | None = None  # in a forked child: locked once its writer runs
         self._wire()
 
     def start(self) -> None:
         self.writer.start()
 
-    def close(self, *, wait: float, timeout: float) -> bool:
-        """Wait for what runs, record the rest as interrupted, commit, end the session."""
-        self.processor.wait_idle(wait)
+    def close(self, timeout: float) -> bool:
+        """Record what still runs as interrupted, commit, end the session."""
         self.processor.interrupt_running(self._clock.monotonic_ns(), INTERRUPTED_MESSAGE)
         self.processor.close()
         return self.writer.close(timeout)
 
-    def before_fork(self) -> bool:
-        return self.writer.before_fork()
+    def before_fork(self, until: float) -> bool:
+        return self.writer.before_fork(until)
 
     def after_fork_in_parent(self) -> None:
         self.writer.after_fork_in_parent()
 
     def after_fork_in_child(self, *, clean: bool) -> None:
-        """The writer starts with the first record: most children only exec, and a thread at every fork is a
-        complaint of its own (opentelemetry-python#4298). Not ``clean``: the fork came in the middle of a
-        transaction that would not end, SQLite cannot be used here, and what runs is counted as lost."""
+        """The writer starts with the first record or registration: most children only exec, and a thread at every
+        fork is a complaint of its own (opentelemetry-python#4298). What was registered before the fork is the
+        parent's; a child that runs it holds it, too. Not ``clean``: the fork came in the middle of a transaction
+        that would not end, SQLite cannot be used here, and what runs is counted as lost."""
         self.closing = threading.Lock()
         self.writer.forget_in_child()
-        self.processor.queue.forget()
+        self.processor.queue.leave_journal()
         self.session = self._make_session()
         self._lock = SessionLock(self._path, self.session.instance_id)
         self.processor.begin(self.session, self._new_journal() if clean else None)
-        self.writer = self._new_writer()
+        self.writer, self._first = self._new_writer(), None
         if not clean:
             self.processor.close()
             return
-        first = threading.Lock()
+        self._first = threading.Lock()
+        self.processor.queue.on_work = self._start_in_child
+        self.processor.flusher = self.flush
 
-        def start_once() -> None:
-            if first.acquire(blocking=False):
-                self._wire()
-                self.writer.start()
-                self.writer.work()
+    def _start_in_child(self) -> None:
+        if self._first is not None and self._first.acquire(blocking=False):
+            self._wire()
+            self.writer.start()
+            self.writer.work()
 
-        self.processor.queue.on_work = start_once
-        self.processor.flusher = self.writer.flush
+    def sink(self) -> Writer:
+        """Where registrations go."""
+        self._start_in_child()
+        return self.writer
+
+    def forget(self, numbers: list[int]) -> None:
+        """Of registrations: nothing will be recorded under them any more."""
+        self.processor.queue.forget(numbers)
+
+    def flush(self, timeout: float) -> bool:
+        if self._first is not None and not self._first.locked():
+            return True  # a forked child that has recorded nothing
+        return self.writer.flush(timeout)
 
     def health(self) -> Health:
         """Our own health, now: queue, commits, losses, the store."""

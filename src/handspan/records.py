@@ -273,6 +273,9 @@ class Orphan:
 class Recorder(Protocol):
     """What the executor tells recording. No method raises or waits."""
 
+    missed: int
+    """Runs that could not even be handed over: at the end of the stack there is no room for a call."""
+
     def started(self, run: Run) -> None:
         """The command begins: a death of the process from here on interrupts it."""
         ...

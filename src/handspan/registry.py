@@ -1,14 +1,18 @@
 """Registrations: natural keys kept unique, sources captured, handles made, rows sent at once.
 
 A number stands for a registration in every record of its session; the same natural key keeps its number
-when it is registered again, so that an application that comes and goes does not grow.
+when it is registered again, so that an application that comes and goes does not grow. One whose handle
+was cancelled, and is held by nobody any more, gives its number up: jobs that run once, each under a name of
+its own, must not grow either.
 """
 
 import inspect
 import threading
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+from weakref import finalize
 
 from whenever import Instant
 
@@ -20,9 +24,11 @@ from handspan.redaction import Redactor
 from handspan.serialize import safe_json_serialize
 from handspan.source import callable_source, location_of_caller
 
-__all__ = ["RegistrationSink", "Registry"]
+__all__ = ["Recording", "RegistrationSink", "Registry"]
 
 PACKAGE = __name__.partition(".")[0]
+
+KEPT_NUMBERS: Final = 1_000  # of keys nobody has a handle of: what comes back soon keeps its number
 
 Key = tuple[Any, ...]
 Hooks = ErrorHook | tuple[ErrorHook, ...] | None
@@ -33,23 +39,34 @@ class RegistrationSink(Protocol):
 
     def register(self, number: int, registration: Registration) -> None: ...
     def retire(self, number: int, registration: Registration) -> None: ...
+    def release(self, number: int) -> None: ...
     def set_next_run(self, number: int, registration: Registration, next_run: float | None) -> None: ...
+
+
+class Recording(Protocol):
+    """What records the runs of registrations, by their numbers."""
+
+    registrations: dict[int, Registration]
+
+    def sink(self) -> RegistrationSink:
+        """Asked for each time: a forked child has another writer."""
+        ...
+
+    def forget(self, numbers: list[int]) -> None:
+        """No handle has them any more: their registrations go once their last record is stored."""
+        ...
 
 
 class Registry:
     """The live registrations of one ``Telemetry``."""
 
-    def __init__(
-        self,
-        owner: object,
-        sink: Callable[[], RegistrationSink],
-        registrations: dict[int, Registration],
-        redactor: Redactor,
-    ) -> None:
+    def __init__(self, owner: object, recording: Recording, redactor: Redactor) -> None:
         self._owner = owner
-        self._sink = sink  # asked for each time: a forked child has another writer
-        self._registrations = registrations
-        self._redactor = redactor
+        self._sink, self._forget, self._redactor = recording.sink, recording.forget, redactor
+        self._registrations = recording.registrations
+        self._last_number = 0
+        self._handles: Counter[int] = Counter()
+        self._collected: deque[tuple[Key, int]] = deque()  # filled by the garbage collector: no lock may be taken there
         self._live: dict[Key, Handle] = {}
         self._numbers: dict[Key, int] = {}
         self._mutex = threading.Lock()
@@ -146,7 +163,10 @@ class Registry:
         with self._mutex:
             if key in self._live:
                 raise DuplicateRegistrationError(f"{what} already exists for this app instance.")
-            number = self._numbers.setdefault(key, len(self._numbers) + 1)
+            self._forget_collected()
+            if key not in self._numbers:
+                self._last_number += 1
+            number = self._numbers.setdefault(key, self._last_number)
             handle = handle_type(
                 registration,
                 call,
@@ -158,16 +178,32 @@ class Registry:
                 **arguments,
             )
             self._live[key] = handle
+            self._handles[number] += 1
+            finalize(handle, self._collected.append, (key, number)).atexit = False
             self._registrations[number] = registration
-        self._sink().register(number, registration)
+            self._sink().register(number, registration)  # under the mutex: who ended it before comes before
         return handle
 
     def _end(self, key: Key, handle: Handle, *, retired: bool) -> None:
         with self._mutex:
             if self._live.get(key) is handle:
                 del self._live[key]
-        if retired:
-            self._sink().retire(handle.number, handle.registration)
+            if retired:
+                self._sink().retire(handle.number, handle.registration)
+            else:
+                self._sink().release(handle.number)
+
+    def _forget_collected(self) -> None:
+        """Nobody has a handle: no run can begin, and those that began have ended, for they held it."""
+        free = []
+        while len(self._collected) > KEPT_NUMBERS:
+            key, number = self._collected.popleft()
+            self._handles[number] -= 1
+            if self._handles[number] <= 0:
+                del self._handles[number], self._numbers[key]
+                free.append(number)
+        if free:
+            self._forget(free)
 
 
 def _checked(call: Callable[..., object], timeout: float | None) -> Any:

@@ -82,22 +82,23 @@ def attributes_from_json(text: str) -> Any:
 
 
 def _plain(value: Any, depth: int) -> Any:
+    kind = type(value)  # never isinstance: ``__class__`` may lie
     if value is None or value is True or value is False:
         return value
-    if isinstance(value, str):
+    if issubclass(kind, str):
         return clean_text(str.__str__(value))  # a subclass (an enumeration) as the text it is
-    if isinstance(value, int):
+    if issubclass(kind, int):
         whole = int.__int__(value)
         return whole if -(2**63) <= whole < 2**63 else {"$int": hex(whole)}  # decimal ends at 4,300 digits
-    if isinstance(value, float):
+    if issubclass(kind, float):
         return float.__float__(value) if math.isfinite(value) else {"$float": float.__repr__(value)}
-    if isinstance(value, bytes | bytearray | memoryview):
+    if issubclass(kind, bytes | bytearray | memoryview):
         return {"$bytes": base64.b64encode(value).decode()}
-    if depth < MAX_DEPTH and isinstance(value, list | tuple):
+    if depth < MAX_DEPTH and issubclass(kind, list | tuple):
         return [_plain(item, depth + 1) for item in value]
-    if depth < MAX_DEPTH and isinstance(value, set | frozenset):
+    if depth < MAX_DEPTH and issubclass(kind, set | frozenset):
         return sorted((_plain(item, depth + 1) for item in value), key=_encode)
-    if depth < MAX_DEPTH and hasattr(value, "items"):
+    if depth < MAX_DEPTH and hasattr(kind, "items"):
         found = {clean_text(_text(key)): _plain(item, depth + 1) for key, item in value.items()}
         return {"$map": found} if len(found) == 1 and next(iter(found)) in _TAGS else found
     return clean_text(_text(value))

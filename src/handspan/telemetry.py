@@ -10,7 +10,6 @@ from typing import Any, Self
 from handspan._version import __version__
 from handspan.clock import Clock, SystemClock
 from handspan.commands import ErrorHook
-from handspan.errors import HandspanError
 from handspan.executor import CommandExecutor
 from handspan.executor.hooks import ErrorHooks
 from handspan.executor.threads import DaemonThreadPool, off_loop, on_a_loop
@@ -60,11 +59,10 @@ class Telemetry:
         """False while ``OTEL_SDK_DISABLED`` is true: everything runs, nothing is kept."""
         meter = meter_of(meter_provider, __version__)
         self._health = health_instruments(meter_provider, meter)
-        provider = find_provider(
+        self.tracer_provider = provider = find_provider(
             tracer_provider, lambda: resource_of(settings), set_global=settings.set_global_providers
         )
-        resource = getattr(provider, "resource", None)
-        attributes = dict(resource.attributes) if resource is not None else {}
+        attributes = dict(getattr(getattr(provider, "resource", None), "attributes", {}))
         self._pipeline = Pipeline(
             settings,
             lambda: new_session(settings, attributes, self._clock.wall_ns()),
@@ -76,20 +74,15 @@ class Telemetry:
             self._tracing = open_tracing(provider, recorder, __version__, child=settings.propagation == "child")
         else:
             recorder, self._tracing = NotRecording(), untraced(provider)
-        self.tracer_provider = provider
         self._pool = DaemonThreadPool(settings.sync_workers)
-        hooks = on_error if isinstance(on_error, tuple) else () if on_error is None else (on_error,)
-        self.error_hooks = ErrorHooks(
-            hooks, self._pool, timeout=settings.hook_timeout, per_minute=settings.hooks_per_minute
-        )
+        self.error_hooks = ErrorHooks(on_error, timeout=settings.hook_timeout, per_minute=settings.hooks_per_minute)
         redactor = redactor_for(settings.redact_keys)
         limits = OutcomeLimits(settings.max_message_chars, settings.max_traceback_chars, redactor)
         executor = CommandExecutor(
             self._tracing.tracer, recorder, RunInstruments(meter), self.error_hooks, self._pool, self._clock, limits
         )
-        registry = Registry(recorder, lambda: self._pipeline.writer, self._pipeline.registrations, redactor)
-        self.register_listener = registry.register_listener
-        self.register_job = registry.register_job
+        registry = Registry(recorder, self._pipeline, redactor)
+        self.register_listener, self.register_job = registry.register_listener, registry.register_job
         self.set_next_run = registry.set_next_run
         self.execute, self.execute_sync = executor.execute, executor.execute_sync
         decorators = Decorators(self)
@@ -107,7 +100,7 @@ class Telemetry:
                 self._pipeline.writer.tried.result(self.settings.open_timeout)
             except FutureTimeoutError:
                 self._say_it_waits()
-            except HandspanError:
+            except BaseException:  # the path is wrong for good, or Ctrl-C: nobody gets this Telemetry
                 self.close()
                 raise
         return self
@@ -120,7 +113,7 @@ class Telemetry:
                 await asyncio.wait_for(asyncio.shield(opened), self.settings.open_timeout)
             except TimeoutError:
                 self._say_it_waits()
-            except HandspanError:
+            except BaseException:  # likewise; or cancelled
                 await self.aclose()
                 raise
         return self
@@ -139,15 +132,14 @@ class Telemetry:
 
     def _say_it_waits(self) -> None:
         if self._pipeline.writer.episode.last_error is None:  # else the writer has said why
-            _log.warning(
-                "%s is not ready after %g s; recording goes on in memory.", self.settings.db, self.settings.open_timeout
-            )
+            db, seconds = self.settings.db, self.settings.open_timeout
+            _log.warning("%s is not ready after %g s; recording goes on meanwhile.", db, seconds)
 
     # --- closing ---------------------------------------------------------------------------------------------
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Wait until everything that has finished is committed. False if that was not so by the deadline."""
-        return self._pipeline.writer.flush(timeout)
+        return self._pipeline.flush(timeout)
 
     async def aflush(self, timeout: float = 30.0) -> bool:
         """:meth:`flush` without blocking the loop."""
@@ -158,7 +150,11 @@ class Telemetry:
         session. True if nothing had to be given up. Twice is once. On a loop's own thread use :meth:`aclose`:
         what runs on that loop cannot finish while this waits, so this does not wait for it."""
         timeout = self.settings.shutdown_timeout if timeout is None else timeout
-        return self._close(wait=0.0 if on_a_loop() else timeout * WAITING, timeout=timeout)
+        started = time.monotonic()
+        if self._state == "open" and not on_a_loop():
+            self._pipeline.processor.wait_idle(timeout * WAITING)
+            self.error_hooks.wait(timeout * WAITING - (time.monotonic() - started))
+        return self._close(max(timeout + started - time.monotonic(), timeout * (1 - WAITING)))
 
     async def aclose(self, timeout: float | None = None) -> bool:
         """:meth:`close` while the loop goes on; error hooks may finish, too."""
@@ -168,22 +164,24 @@ class Telemetry:
             await off_loop(lambda: self._pipeline.processor.wait_idle(timeout * WAITING))
             await self.error_hooks.finish(max(0.0, timeout * WAITING - (time.monotonic() - started)))
         await self.database.close()  # before the writer: whoever closes last moves the WAL into the file
-        left = timeout - (time.monotonic() - started)
-        return bool(await off_loop(lambda: self._close(wait=0.0, timeout=max(left, timeout * (1 - WAITING)))))
+        return bool(
+            await off_loop(lambda: self._close(max(timeout + started - time.monotonic(), timeout * (1 - WAITING))))
+        )
 
     def close_at_once(self) -> bool:
         """What SIGTERM and the interpreter's exit do: nothing that still runs is waited for."""
-        return self._close(wait=0.0, timeout=self.settings.shutdown_timeout)
+        return self._close(self.settings.shutdown_timeout)
 
-    def _close(self, *, wait: float, timeout: float) -> bool:
+    def _close(self, timeout: float) -> bool:
         with self._pipeline.closing:
             if self._state == "open" and self.recording:
-                self._closed_well = self._pipeline.close(wait=wait, timeout=timeout - wait)
+                self._closed_well = self._pipeline.close(timeout)
                 if self._lifecycle is not None:
                     self._lifecycle.end()
             if self._state != "closed":
                 self._tracing.detach()
                 self._pool.close()
+                self.error_hooks.close()
                 self._state = "closed"
             return self._closed_well
 

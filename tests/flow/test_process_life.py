@@ -2,78 +2,8 @@
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 
 import pytest
-
-PRELUDE = """
-import asyncio, os, signal, sys, threading, time
-import handspan
-from handspan import InvokeHandler
-
-async def on_event(event): ...
-async def for_ever(event): await asyncio.Event().wait()
-
-def make(**options):
-    return handspan.Telemetry(sys.argv[1], service_name="child", **options)
-
-def register(telemetry, call=on_event, name=None):
-    return telemetry.register_listener(call, topic="t", app_key="a.B", name=name)
-
-def say(word):
-    print(word, flush=True)
-"""
-
-
-class Child:
-    """A Python program on the test's database; ``wait_for`` reads its lines."""
-
-    def __init__(self, program: str, db: str) -> None:
-        source = PRELUDE + textwrap.dedent(program)
-        self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", source, db], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-
-    def wait_for(self, word: str) -> None:
-        for line in self.process.stdout:
-            if line.strip() == word:
-                return
-        raise AssertionError(f"never said {word!r}: {self.process.stderr.read()}")
-
-    def end(self, timeout: float = 30) -> int:
-        _, self.stderr = self.process.communicate(timeout=timeout)
-        return self.process.returncode
-
-
-@pytest.fixture
-def child(db):
-    children = []
-
-    def start(program: str) -> Child:
-        children.append(Child(program, db))
-        return children[-1]
-
-    yield start
-    for each in children:
-        each.process.kill()
-        each.process.communicate()
-
-
-@pytest.fixture
-def next_start(make, rows):
-    """Open and close the file once more, as the next start of the application does."""
-
-    async def start():
-        async with make(service_name="child"):
-            pass
-        return rows(
-            "SELECT status, error_type, count(*) AS n FROM handler_invocations GROUP BY 1, 2 ORDER BY 1, 2"
-        ), rows("SELECT stop_reason FROM sessions ORDER BY id")
-
-    return start
-
 
 COMMANDS_AND_ONE_IN_FLIGHT = """
 async def main():

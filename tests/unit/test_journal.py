@@ -508,7 +508,7 @@ class Life(RuleBasedStateMachine):
 
     def close(self):
         Page.append = self.real_append
-        self.queue.forget()
+        self.queue.leave_journal()
         self.conn.close()
         self.directory.cleanup()
 

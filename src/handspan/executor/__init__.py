@@ -16,22 +16,22 @@ the handler runs all the same and the failure is logged.
 import asyncio
 import inspect
 import logging
-import threading
 from random import getrandbits
 from typing import Any
 
 from opentelemetry import context as otel_context
+from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from handspan.clock import Clock, to_ns
 from handspan.commands import Command, ExecuteJob, Handle, InvokeHandler
 from handspan.errors import NotRegisteredError
-from handspan.executor.hooks import ErrorHooks, ErrorReport, hook_task
-from handspan.executor.threads import DaemonThreadPool, on_a_loop
+from handspan.executor.hooks import ErrorHooks, ErrorReport
+from handspan.executor.threads import DaemonThreadPool
 from handspan.instruments import RunInstruments
 from handspan.outcome import ExecutionResult, OutcomeLimits, fail, is_expected
 from handspan.records import CANCELLED, Recorder, Run
-from handspan.spans import CommandTracer, activate
+from handspan.spans import CommandTracer, activate, run_of
 
 __all__ = ["CommandExecutor", "ErrorHooks", "ErrorReport"]
 
@@ -60,26 +60,39 @@ class CommandExecutor:
         handle: Handle = command.listener if isinstance(command, InvokeHandler) else command.job
         if handle.owner is not self._recorder:
             raise NotRegisteredError(f"{handle.app_key}.{handle.name} belongs to another Telemetry.")
-        run, span, token = self._begin(handle, command)
+        run = Run(self._recorder, handle.number, handle.registration, self._clock.wall_ns(), 0)
+        span: Span = INVALID_SPAN
+        token = None
         try:
-            if handle.is_async and handle.timeout is None:
-                if isinstance(command, InvokeHandler):
-                    value: Any = await handle.call(command.event)  # type: ignore[misc]  # is_async says it is awaitable
+            try:
+                span, token = self._begin(handle, command, run)
+                if handle.is_async and handle.timeout is None:
+                    if isinstance(command, InvokeHandler):
+                        value: Any = await handle.call(command.event)  # type: ignore[misc]  # is_async says it is awaitable
+                    else:
+                        value = await handle.call(*_job_args(command), **_job_kwargs(command))  # type: ignore[misc]  # likewise
                 else:
-                    value = await handle.call(*_job_args(command), **_job_kwargs(command))  # type: ignore[misc]  # likewise
-            else:
-                value = await self._call(handle, command)
-        except BaseException as error:
-            deadline = handle.timeout if type(error) is _OwnDeadline else None  # never isinstance: __class__ may lie
-            cause = error if deadline is None else error.__cause__ or error
-            _take_own_frames_off(cause)
-            result = self._finish(handle, run, span, token, cause, deadline, None)
-            self._after_failure(handle, command, cause, result)
-            if not issubclass(type(error), Exception):
-                raise
-            del cause
-            return result
-        return self._finish(handle, run, span, token, None, None, value)
+                    value = await self._call(handle, command)
+            except BaseException as error:
+                # never isinstance: __class__ may lie
+                deadline = handle.timeout if type(error) is _OwnDeadline else None
+                cause = error if deadline is None else error.__cause__ or error
+                _take_own_frames_off(cause)
+                result = self._finish(handle, run, span, token, cause, deadline, None)
+                self._after_failure(handle, command, cause, result)
+                if not issubclass(type(error), Exception):
+                    raise
+                del cause
+                return result
+            return self._finish(handle, run, span, token, None, None, value)
+        except BaseException as error:  # the contract's, or a signal's in the middle of ours: nothing may stay behind
+            try:
+                self._cut_short(run, span, token, error)
+            finally:
+                if not run.recorded:  # the end of the stack: there is room for no call
+                    run.recorded = True
+                    self._recorder.missed += 1
+            raise
 
     def execute_sync(self, command: Command) -> ExecutionResult:
         """:meth:`execute` for a host whose worker thread this is: the call is made here and now, whatever it
@@ -87,26 +100,36 @@ class CommandExecutor:
         handle: Handle = command.listener if isinstance(command, InvokeHandler) else command.job
         if handle.owner is not self._recorder:
             raise NotRegisteredError(f"{handle.app_key}.{handle.name} belongs to another Telemetry.")
-        run, span, token = self._begin(handle, command)
+        run = Run(self._recorder, handle.number, handle.registration, self._clock.wall_ns(), 0)
+        span: Span = INVALID_SPAN
+        token = None
         try:
-            if isinstance(command, InvokeHandler):
-                value: Any = handle.call(command.event)
-            else:
-                value = handle.call(*_job_args(command), **_job_kwargs(command))
-        except BaseException as error:
-            _take_own_frames_off(error)
-            result = self._finish(handle, run, span, token, error, None, None)
-            self._after_failure(handle, command, error, result)
-            if not issubclass(type(error), Exception):
-                raise
-            return result
-        return self._finish(handle, run, span, token, None, None, value)
+            try:
+                span, token = self._begin(handle, command, run)
+                if isinstance(command, InvokeHandler):
+                    value: Any = handle.call(command.event)
+                else:
+                    value = handle.call(*_job_args(command), **_job_kwargs(command))
+            except BaseException as error:
+                _take_own_frames_off(error)
+                result = self._finish(handle, run, span, token, error, None, None)
+                self._after_failure(handle, command, error, result)
+                if not issubclass(type(error), Exception):
+                    raise
+                return result
+            return self._finish(handle, run, span, token, None, None, value)
+        except BaseException as error:  # as in execute
+            try:
+                self._cut_short(run, span, token, error)
+            finally:
+                if not run.recorded:  # the end of the stack: there is room for no call
+                    run.recorded = True
+                    self._recorder.missed += 1
+            raise
 
     # --- around the call: ours, guarded -------------------------------------------------------------------
 
-    def _begin(self, handle: Handle, command: Command) -> tuple[Run, Span, Any]:
-        clock = self._clock
-        run = Run(self._recorder, handle.number, handle.registration, clock.wall_ns(), 0)
+    def _begin(self, handle: Handle, command: Command, run: Run) -> tuple[Span, Any]:
         span: Span = INVALID_SPAN
         token = None
         try:
@@ -127,8 +150,8 @@ class CommandExecutor:
         except Exception:  # noqa: BLE001 - a broken provider must not keep the handler from running
             self._ours("starting a span")
             run.trace_id, run.span_id = run.trace_id or getrandbits(128), run.span_id or getrandbits(64)
-        run.start_mono = clock.monotonic_ns()  # last: what we cost is not the handler's duration
-        return run, span, token
+        run.start_mono = self._clock.monotonic_ns()  # last: what we cost is not the handler's duration
+        return span, token
 
     def _finish(
         self,
@@ -140,7 +163,8 @@ class CommandExecutor:
         deadline: float | None,
         value: Any,
     ) -> ExecutionResult:
-        run.duration_ns = self._clock.monotonic_ns() - run.start_mono
+        if run.start_mono:  # else it was interrupted before it began
+            run.duration_ns = max(0, self._clock.monotonic_ns() - run.start_mono)
         try:
             if error is not None:
                 fail(run, error, self._limits, deadline=deadline)
@@ -159,6 +183,20 @@ class CommandExecutor:
             run.status, run.duration_ns, value, error, run.error_type, run.error_message, run.trace_id, run.span_id
         )
 
+    def _cut_short(self, run: Run, span: Span, token: Any, error: BaseException) -> None:
+        """A signal's handler raised while we were at it: the run is recorded all the same, the context is left."""
+        if run_of(None) is run:
+            if token is not None:
+                otel_context.detach(token)
+            else:  # interrupted between entering it and knowing how to leave; an outer run's own leaving does the rest
+                otel_context.attach(Context())
+        if not run.recorded:
+            try:
+                fail(run, error, self._limits)
+                self._tracer.end(span, run)
+            finally:
+                self._recorder.hand_over(run)
+
     def _after_failure(self, handle: Handle, command: Command, error: BaseException, result: ExecutionResult) -> None:
         if result.status == CANCELLED:
             return
@@ -168,21 +206,9 @@ class CommandExecutor:
             else:
                 _log.error("%s.%s failed.", handle.app_key, handle.name, exc_info=error)
             if issubclass(type(error), Exception) or result.error_type == "TimeoutError":
-                self._report(handle, command, error, result)
+                self._hooks.report(handle, command, error, result)
         except Exception:  # noqa: BLE001 - a logging filter of the user's, a loop that is going away
             self._ours("reporting a failure")
-
-    def _report(self, handle: Handle, command: Command, error: BaseException, result: ExecutionResult) -> None:
-        """Hooks are tasks. A thread without a loop is not kept waiting for them: they get a thread with one."""
-        if on_a_loop():
-            self._hooks.report(handle, command, error, result)
-        elif (handle.on_error or self._hooks._global) and hook_task.get() is None:  # noqa: SLF001 - one package
-
-            async def tell() -> None:
-                self._hooks.report(handle, command, error, result)
-                await self._hooks.finish(3600)  # each hook has its own deadline
-
-            threading.Thread(target=lambda: asyncio.run(tell()), name="handspan-on-error", daemon=True).start()
 
     def _ours(self, where: str) -> None:
         try:

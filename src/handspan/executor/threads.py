@@ -10,9 +10,9 @@ import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["DaemonThreadPool", "off_loop", "on_a_loop"]
+__all__ = ["DaemonThreadPool", "LoopThread", "off_loop", "on_a_loop"]
 
 _Call = tuple["asyncio.Future[Any]", contextvars.Context, Callable[[], Any]]
 
@@ -93,6 +93,56 @@ def _settle(future: "asyncio.Future[Any]", value: Any, error: BaseException | No
         future.set_result(value)
     else:
         future.set_exception(error)
+
+
+class LoopThread:
+    """An event loop in a daemon thread: started when it is needed, gone when it was not for ``IDLE`` seconds."""
+
+    IDLE: Final = 10.0
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.RLock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wanted = False
+        self._close: asyncio.Event | None = None
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """A loop that takes calls. Raises RuntimeError where no thread can be had."""
+        with self._lock:
+            if self._loop is None:
+                loop, close = asyncio.new_event_loop(), asyncio.Event()
+                try:
+                    threading.Thread(target=self._run, args=(loop, close), name=self._name, daemon=True).start()
+                except RuntimeError:
+                    loop.close()
+                    raise
+                self._loop, self._close = loop, close
+            self._wanted = True
+            return self._loop
+
+    def close(self) -> None:
+        """What still runs on it is cancelled."""
+        with self._lock:
+            loop, close, self._loop, self._close = self._loop, self._close, None, None
+        if loop is not None and close is not None:
+            loop.call_soon_threadsafe(close.set)
+
+    def _run(self, loop: asyncio.AbstractEventLoop, close: asyncio.Event) -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(self._until_idle(close))
+
+    async def _until_idle(self, close: asyncio.Event) -> None:
+        while not close.is_set():
+            with self._lock:
+                if not self._wanted and len(asyncio.all_tasks()) == 1 and self._close is close:
+                    self._loop = self._close = None
+                    return
+                self._wanted = False
+            try:
+                await asyncio.wait_for(close.wait(), self.IDLE)
+            except TimeoutError:
+                pass
 
 
 async def off_loop(call: Callable[[], Any]) -> Any:

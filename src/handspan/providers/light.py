@@ -8,7 +8,8 @@ joins while a command runs is handed a true ``ReadableSpan`` at its end.
 """
 
 import logging
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 from opentelemetry.attributes import BoundedAttributes
@@ -33,6 +34,17 @@ __all__ = ["LightSpan", "LightTracer"]
 _log = logging.getLogger("handspan.providers")
 
 _PLAIN: Final = frozenset({str, int, float, bool})
+
+
+@contextmanager
+def _hostile(what: str) -> Iterator[None]:
+    """Somebody's object that raises when it is looked at: the attribute is dropped, the handler goes on."""
+    try:
+        yield
+    except Exception:  # noqa: BLE001 - as above
+        _log.warning("%s was given something that raises when it is looked at; it is dropped.", what)
+
+
 _FLAGS: Final = {flags: TraceFlags(flags) for flags in range(256)}
 
 
@@ -93,27 +105,30 @@ class LightSpan(Span):
             added = self._added = {}
         if type(added) is dict:
             room = limits.max_span_attributes is None or len(added) < limits.max_span_attributes
-            if room and type(value) in _PLAIN and key and limits.max_span_attribute_length is None:
+            if room and type(value) in _PLAIN and type(key) is str and key and limits.max_span_attribute_length is None:
                 added[key] = value  # nothing to clean, cut or drop
                 return
             added = self._added = BoundedAttributes(
                 limits.max_span_attributes, added, immutable=False, max_value_len=limits.max_span_attribute_length
             )
-        added[key] = value
+        with _hostile("set_attribute"):
+            added[key] = value
 
     def set_attributes(self, attributes: Mapping[str, types.AttributeValue]) -> None:
-        for key, value in attributes.items():
-            self.set_attribute(key, value)
+        with _hostile("set_attributes"):
+            for key, value in attributes.items():
+                self.set_attribute(key, value)
 
     def add_event(self, name: str, attributes: types.Attributes = None, timestamp: int | None = None) -> None:
         if self._refuses("add_event"):
             return
         limits = self._tracer.limits
         self._events = self._events if self._events is not None else []
-        kept = BoundedAttributes(
-            limits.max_event_attributes, attributes, immutable=True, max_value_len=limits.max_attribute_length
-        )
-        self._events.append(Event(name, kept, timestamp))
+        with _hostile("add_event"):
+            kept = BoundedAttributes(
+                limits.max_event_attributes, attributes, immutable=True, max_value_len=limits.max_attribute_length
+            )
+            self._events.append(Event(name, kept, timestamp))
         if limits.max_events is not None:
             del self._events[: -limits.max_events or len(self._events)]
 

@@ -1,5 +1,6 @@
 """Setting the tracer up: on the given provider, on the global one, or on one of ours."""
 
+import atexit
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,12 +33,31 @@ __all__ = [
 
 
 class OwnTracerProvider(TracerProvider):
-    """An SDK provider that handspan made. Samples as the environment says, and records every run."""
+    """An SDK provider that handspan made. Samples as the environment says, and records every run.
+
+    The SDK shuts every provider down at exit, and keeps it alive for that. Recording has a hook of its own, so here
+    only one with processors of others is kept: a thousand ``Telemetry`` objects in turn leave nothing behind.
+    """
 
     def __init__(self, resource: Resource) -> None:
         self.fanout = FanOut()
-        super().__init__(resource=resource, active_span_processor=self.fanout, id_generator=TimedIdGenerator())
+        super().__init__(
+            resource=resource,
+            active_span_processor=self.fanout,
+            id_generator=TimedIdGenerator(),
+            shutdown_on_exit=False,
+        )
         self.sampler = RecordRuns(self.sampler)
+
+    def add_span_processor(self, span_processor: SpanProcessor) -> None:
+        super().add_span_processor(span_processor)
+        if self.fanout.others:
+            atexit.unregister(self.shutdown)
+            atexit.register(self.shutdown)
+
+    def shutdown(self) -> None:
+        atexit.unregister(self.shutdown)
+        super().shutdown()
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ class DurableSpanProcessor(SpanProcessor):
             segment_max_spans=segment_max_spans,
             max_spans=max_spans,
             max_bytes=max_bytes,
+            missed=self._take_missed,
             idempotent=idempotent,
         )
         self.begin(session, journal)
@@ -71,6 +72,7 @@ class DurableSpanProcessor(SpanProcessor):
     def begin(self, session: Session, journal: Journal | None) -> None:
         """Start afresh under a session: at the start, and in a forked child, where what is queued and what
         runs are the parent's to record (and the queue's mutex may be held by a thread that is not here)."""
+        self.missed = 0
         self._open: dict[int, object] = {}
         self._closed = False
         self.queue = self._new_queue(session, journal=journal)
@@ -78,7 +80,11 @@ class DurableSpanProcessor(SpanProcessor):
     @property
     def active(self) -> int:
         """Commands in flight."""
-        return len(self.queue.active)
+        return len(self.queue.in_flight())
+
+    def _take_missed(self) -> int:
+        missed, self.missed = self.missed, 0
+        return missed
 
     # --- the executor's side ---------------------------------------------------------------------------
 
@@ -121,7 +127,7 @@ class DurableSpanProcessor(SpanProcessor):
                 additions = span.attributes, span.events, span.links
                 self._take(found, lambda run: command_record(run, *additions, self._redactor))
         except Exception:  # noqa: BLE001 - as above
-            self.queue.missed += 1
+            self.missed += 1
             self._ours("on_end")
 
     def take_light(self, run: Run, additions: tuple[Mapping[str, Any], Iterable[Event], Iterable[Link]] | None) -> None:
@@ -134,16 +140,21 @@ class DurableSpanProcessor(SpanProcessor):
     def _take(self, run: Run, to_record: Callable[[Run], SpanRecord]) -> None:
         if run.recorded:
             return
-        run.recorded = True
+        run.recorded, record = True, None
         try:
             if self._closed:
                 self.queue.lose(kind_of(run.registration), "after_shutdown", run=run)
             else:
-                self.queue.append(self._record_of(run, to_record), run)
+                record = self._record_of(run, to_record)
+                self.queue.append(record, run)
             if self._awaited and not self.queue.active:
                 self._idle.set()
-        except Exception:  # noqa: BLE001 - a recursion's last frame has no room even for this
-            self.queue.missed += 1
+        except BaseException as error:
+            # A recursion's last frame has no room even for this; or a signal's handler raised in here.
+            if record is None or not self.queue.holds(record):
+                self.missed += 1
+            if not issubclass(type(error), Exception):
+                raise
 
     def _record_of(self, run: Run, to_record: Callable[[Run], SpanRecord]) -> SpanRecord:
         try:
@@ -156,7 +167,7 @@ class DurableSpanProcessor(SpanProcessor):
         """Wait until no command is in flight. Not on the loop that runs them."""
         self._idle.clear()
         self._awaited = True
-        return not self.queue.active or self._idle.wait(timeout)
+        return not self.queue.in_flight() or self._idle.wait(timeout)
 
     def interrupt_running(self, now_mono_ns: int, message: str) -> int:
         """At the end: what still runs is recorded as ProcessInterrupted. How many there were.
@@ -164,7 +175,7 @@ class DurableSpanProcessor(SpanProcessor):
         From a copy: the run may go on, and then its caller is told what really became of it.
         """
         self.queue.closing = True
-        left = list(self.queue.active.values())
+        left = self.queue.in_flight()
         for run in left:
             duration_ns = max(0, now_mono_ns - run.start_mono)
             self._take(run, lambda run, ns=duration_ns: interrupted_record(run, ns, message))  # type: ignore[misc]
@@ -191,7 +202,7 @@ class DurableSpanProcessor(SpanProcessor):
 class NotRecording:
     """The recorder while ``OTEL_SDK_DISABLED`` is true: handlers run, nothing is kept."""
 
-    active = 0
+    active = missed = 0
 
     def started(self, run: Run) -> None: ...
 

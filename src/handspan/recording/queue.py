@@ -11,18 +11,17 @@ The mutex is re-entrant: a signal handler that executes a command may have inter
 """
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 from msgspec.structs import replace
 
-from handspan.recording.convert import running_record
-from handspan.recording.frames import Extent, read_records
+from handspan.recording.frames import read_records
 from handspan.recording.journal import Journal
 from handspan.recording.ledger import Kind, Ledger, kind_of
 from handspan.recording.sizes import size_of
+from handspan.recording.waiting import Waiting
 from handspan.records import SUCCESS, Registration, Run, Segment, Session, SpanRecord
 
 __all__ = ["QUEUE_FULL", "SegmentQueue"]
@@ -32,34 +31,10 @@ JOURNAL_UNREADABLE: Final = "journal_unreadable"
 _DULL: Final = frozenset({SUCCESS, "unset", "ok"})
 
 
-@dataclass(eq=False)
-class _Waiting:
-    """A sealed segment."""
-
-    segment: Segment
-    extent: Extent | None
-    """Where it lies in the journal, if it is whole there."""
-    kinds: Counter[Kind] | None = None
-    """How many spans left memory; None while they are here."""
-    held: bool = False
-    """Being committed, or written back: left alone."""
-    running: list[Run] = field(default_factory=list)
-    """What was in flight; made into records by the writer: thousands of them would hold the mutex for milliseconds."""
-
-    def complete(self) -> Segment:
-        """The segment, with what was in flight."""
-        if self.running:
-            self.segment.running, self.running = [running_record(run) for run in self.running], []
-        return self.segment
-
-    @property
-    def spans(self) -> int:
-        return len(self.segment.records)
-
-
 class SegmentQueue:
     """The writer's :class:`handspan.records.SegmentSource`. ``open_journal`` makes a journal that hears the
-    same mutex; None: what finished after the last commit dies with the process."""
+    same mutex; None: what finished after the last commit dies with the process. ``missed`` tells how
+    many could not even be counted where they were lost (a stack with no room left), and forgets them."""
 
     def __init__(
         self,
@@ -70,15 +45,16 @@ class SegmentQueue:
         max_spans: int,
         max_bytes: int,
         journal: Journal | None = None,
+        missed: Callable[[], int] = int,
         idempotent: Callable[[], bool] = bool,
     ) -> None:
         self._session, self._registrations = session, registrations
         self._segment_max = segment_max_spans
         self._max_spans, self._max_bytes = max_spans, max_bytes
-        self._journal, self._idempotent = journal, idempotent
+        self._journal, self._missed, self._idempotent = journal, missed, idempotent
         self._mutex = threading.RLock()
         self._open: list[SpanRecord] = []
-        self._sealed: list[_Waiting] = []
+        self._sealed: list[Waiting] = []
         self._sealed_spans = 0
         self._bytes = 0
         self._number = 0
@@ -87,11 +63,10 @@ class SegmentQueue:
         """Commands in flight, by identity."""
         self.closing = False
         """What starts from now on is not awaited, nor noted as interrupted."""
+        self._leaving: deque[tuple[int, list[int]]] = deque()
         self.ledger = Ledger()
         self.committed_spans = 0
         self._nothing_dull = False
-        self.missed = 0
-        """Records that could not even be counted where they were lost (a stack with no room left)."""
         self.on_work: Callable[[], None] = lambda: None
         """Called when something waits that did not before."""
         self.on_full: Callable[[], None] = lambda: None
@@ -162,6 +137,31 @@ class SegmentQueue:
                 self.active.pop(id(run), None)
             self.ledger.add(kind, reason, count)
         self.on_work()
+
+    def in_flight(self) -> list[Run]:
+        """Without those that ended where the stack had no room to take them out."""
+        with self._mutex:
+            for key in [key for key, run in self.active.items() if run.recorded]:
+                del self.active[key]
+            return list(self.active.values())
+
+    def holds(self, record: SpanRecord) -> bool:
+        """Whether an append that was interrupted had come far enough."""
+        with self._mutex:
+            waiting = [self._open, *(each.segment.records for each in self._sealed)]
+            return any(each.span_id == record.span_id for records in waiting for each in records)
+
+    def forget(self, numbers: list[int]) -> None:
+        """Registrations nothing will be recorded under any more: they go with the last segment that may need them."""
+        with self._mutex:
+            self._leaving.append((self._number + 1, numbers))
+            self._let_go()
+
+    def _let_go(self) -> None:
+        waiting = self._sealed[0].segment.number if self._sealed else self._number + 1 if self._open else float("inf")
+        while self._leaving and self._leaving[0][0] < waiting:
+            for number in self._leaving.popleft()[1]:
+                self._registrations.pop(number, None)
 
     # --- room ---------------------------------------------------------------------------------------------
 
@@ -251,7 +251,7 @@ class SegmentQueue:
                 self._bytes -= sum(gone.values())
                 self._count_sealed()
 
-    def _read_back(self, waiting: _Waiting) -> None:
+    def _read_back(self, waiting: Waiting) -> None:
         """What left memory. Not under the mutex: only the writer has it in hand."""
         extent, kinds = waiting.extent, waiting.kinds
         records: list[SpanRecord] = []
@@ -274,9 +274,7 @@ class SegmentQueue:
             return False
         self._sealing = True
         running = self._note_running()
-        if self.missed:
-            missed, self.missed = self.missed, 0
-            self.ledger.add("span", "failed", missed)
+        self.ledger.add("span", "failed", self._missed())
         some = bool(self._open or running or self.ledger)
         if some:
             self._number += 1
@@ -285,7 +283,7 @@ class SegmentQueue:
             segment = Segment(self._number, self._session, records, self._registrations)
             segment.losses, segment.idempotent = self.ledger.take(), self._idempotent()
             extent = None if self._journal is None else self._journal.seal(self._number, segment.losses)
-            self._sealed.append(_Waiting(segment, extent, running=running))
+            self._sealed.append(Waiting(segment, extent, running=running))
         if self._journal is not None and self._journal.page_is_full:
             self._journal.turn_page()
         self._sealing = False
@@ -304,6 +302,7 @@ class SegmentQueue:
         self._bytes -= sum(map(size_of, segment.records))
         if self._journal is not None:
             self._journal.committed(segment.number)
+        self._let_go()
 
     def _count_sealed(self) -> None:
         self._sealed_spans = sum(each.spans for each in self._sealed)
@@ -378,7 +377,7 @@ class SegmentQueue:
                 self._journal.end(remove=not kept_something)
             return kept, lost
 
-    def forget(self) -> None:
+    def leave_journal(self) -> None:
         """In a forked child: the journal is the parent's."""
         if self._journal is not None:
             self._journal.end(remove=False)

@@ -17,12 +17,15 @@ def size_of(record: SpanRecord) -> int:
 
 
 def _size_of_value(value: object) -> int:
+    kind = type(value)  # never isinstance: ``__class__`` may lie, and a subclass about its length
     if value is None:
         return 0
-    if isinstance(value, str | bytes):
-        return 50 + len(value)
-    if isinstance(value, dict):
+    if issubclass(kind, str):
+        return 50 + str.__len__(value)  # type: ignore[arg-type]  # it is one
+    if issubclass(kind, bytes):
+        return 50 + bytes.__len__(value)  # type: ignore[arg-type]  # likewise
+    if isinstance(value, dict) and kind is dict:
         return 100 + sum(_size_of_value(key) + _size_of_value(item) for key, item in value.items())
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple) and kind in (list, tuple):
         return 60 + sum(map(_size_of_value, value))
     return 30

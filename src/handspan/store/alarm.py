@@ -18,16 +18,18 @@ class Alarm:
     def ring(self, *, urgent: bool) -> None:
         self._rings.put(urgent)
 
-    def wait(self, until: float) -> bool | None:
+    def wait(self, until: float, gather: float) -> None:
+        """Until then at the latest. A ring that is not urgent gives others ``gather`` seconds to join it."""
+        if self._next(until) is False:
+            until = time.monotonic() + gather
+            while self._next(until) is False:
+                pass
+        while not self._rings.empty():
+            self._rings.get()
+
+    def _next(self, until: float) -> bool | None:
         """True: be quick. False: something waits. None: nothing came until then."""
         try:
             return self._rings.get(timeout=max(0.0, until - time.monotonic()))
         except Empty:
             return None
-
-    def collect(self, until: float) -> None:
-        """Let things gather until then, or until somebody is in a hurry; all rings so far are heard."""
-        while self.wait(until) is False:
-            pass
-        while not self._rings.empty():
-            self._rings.get()

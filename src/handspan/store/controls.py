@@ -1,13 +1,15 @@
 """Registrations on their way to the file: registered, retired, next due.
 
-They come from any thread, and all that wait are written in one transaction. Of each registration only the newest
-state waits: an application whose jobs come and go must not fill the memory while the database is away.
+They come from any thread; of each only the newest state waits, and all that wait are written in one transaction. A
+stalled database must not make a queue of them: what is live is bounded by the application itself, and of what came
+and went meanwhile without having been written, the newest ``MAX_RETIRED`` are kept. One that is dropped here is made
+by its first row, with less to tell.
 """
 
 import logging
 import sqlite3
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -24,17 +26,20 @@ __all__ = ["Controls"]
 _log = logging.getLogger("handspan.store")
 _SQL: Final = statements("sql/commit.sql")
 
+MAX_RETIRED: Final = 10_000  # about 10 MB of one-shot jobs that came and went while nothing could be written
+
 MAX_NOTES: Final = 100
+
 _Write = Callable[[sqlite3.Connection, Parents, float], None]
 
 
-@dataclass(frozen=True, eq=False)
-class _Change:
-    """What is to be written of one registration."""
+@dataclass(frozen=True)
+class _State:
+    """What is not written of one registration."""
 
     registration: Registration
-    registered: bool
-    retired: bool
+    registers: bool
+    retires: bool
 
 
 class Controls:
@@ -42,28 +47,43 @@ class Controls:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._mutex = threading.Lock()  # never held during I/O
-        self._changes: dict[int, _Change] = {}
+        self._mutex = threading.RLock()  # reentrant: a signal's handler may register something, too
+        self._waiting: OrderedDict[int, _State] = OrderedDict()
+        self._retired: OrderedDict[int, None] = OrderedDict()  # of the waiting, the oldest first
         self._live: dict[int, Registration] = {}
         self._next_runs: dict[int, tuple[Registration, float | None]] = {}
+        self._dropped = 0
         self._notes: deque[_Write] = deque(maxlen=MAX_NOTES)
 
     def again(self) -> None:
         """Another file has taken the place of ours: it knows none of the live registrations."""
-        for number, registration in list(self._live.items()):
-            self.register(number, registration)
+        with self._mutex:
+            for number, registration in list(self._live.items()):
+                self.register(number, registration)
 
     def register(self, number: int, registration: Registration) -> None:
         with self._mutex:
             self._live[number] = registration
-            self._changes[number] = _Change(registration, registered=True, retired=False)
+            self._retired.pop(number, None)
+            self._waiting[number] = _State(registration, registers=True, retires=False)
+            self._waiting.move_to_end(number)
 
     def retire(self, number: int, registration: Registration) -> None:
         with self._mutex:
+            self.release(number)
+            before = self._waiting.get(number)
+            self._waiting[number] = _State(registration, before is not None and before.registers, retires=True)
+            self._retired[number] = None
+            if len(self._retired) > MAX_RETIRED:
+                oldest, _ = self._retired.popitem(last=False)
+                del self._waiting[oldest]
+                self._dropped += 1
+
+    def release(self, number: int) -> None:
+        """No longer live, and nothing to write: its row stays as it is."""
+        with self._mutex:
             self._live.pop(number, None)
-            before = self._changes.get(number)
-            registered = before is not None and before.registered  # its row is made first
-            self._changes[number] = _Change(registration, registered=registered, retired=True)
+            self._next_runs.pop(number, None)
 
     def note(self, write: _Write) -> None:
         """Something else the session has to say, in its turn; the newest stay."""
@@ -76,15 +96,14 @@ class Controls:
 
     def write(self, conn: sqlite3.Connection, parents: Parents, now: float) -> None:
         """Write what waits. One that can never be written is given up; what can pass is raised, and stays."""
-        with self._mutex:
-            changes, next_runs, notes = dict(self._changes), dict(self._next_runs), list(self._notes)
-        if not (changes or next_runs or notes):
+        if not (self._waiting or self._next_runs or self._notes):
             return
-        for change in changes.values():  # parsed before the write lock is taken: a large file takes a moment
-            if change.registered:
-                source = change.registration
-                registration_source(source.source_file, source.source_line, source.source_span)
-        batch = [self._change_write(number, change) for number, change in changes.items()]
+        with self._mutex:
+            waiting, next_runs, notes = dict(self._waiting), dict(self._next_runs), list(self._notes)
+        for state in waiting.values():  # parsed before the write lock is taken: a large file takes a moment
+            source = state.registration
+            registration_source(source.source_file, source.source_line, source.source_span)
+        batch = [self._write_of(number, state) for number, state in waiting.items()]
         batch += [self._next_run_write(number, *due) for number, due in next_runs.items()]
         batch += notes
         try:
@@ -94,22 +113,30 @@ class Controls:
                 raise
             for write in batch:
                 self._alone(conn, parents, now, write)
-        with self._mutex:  # what came meanwhile stays, and what a newer one has replaced
+        with self._mutex:
+            self._written(waiting, next_runs)
             written = set(map(id, notes))
             self._notes = deque((note for note in self._notes if id(note) not in written), maxlen=MAX_NOTES)
-            self._changes = {
-                number: change for number, change in self._changes.items() if changes.get(number) is not change
-            }
-            self._next_runs = {
-                number: due for number, due in self._next_runs.items() if next_runs.get(number) is not due
-            }
 
-    def _change_write(self, number: int, change: _Change) -> _Write:
+    def _written(self, waiting: dict[int, _State], next_runs: dict[int, tuple[Registration, float | None]]) -> None:
+        """Forget it, but for what became newer meanwhile."""
+        for number, state in waiting.items():
+            if self._waiting.get(number) is state:
+                del self._waiting[number]
+                self._retired.pop(number, None)
+        for number, due in next_runs.items():
+            if self._next_runs.get(number) is due:
+                del self._next_runs[number]
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            _log.warning("%s registrations came and went while nothing could be written; they were dropped.", dropped)
+
+    def _write_of(self, number: int, state: _State) -> _Write:
         def write(_: sqlite3.Connection, parents: Parents, now: float) -> None:
-            if change.registered:
-                parents.register(self._session, number, change.registration)
-            if change.retired:
-                parents.retire(self._session, number, change.registration, now)
+            if state.registers:
+                parents.register(self._session, number, state.registration)
+            if state.retires:
+                parents.retire(self._session, number, state.registration, now)
 
         return write
 

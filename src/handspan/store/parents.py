@@ -21,6 +21,8 @@ __all__ = ["Parents"]
 _SQL: Final = statements("sql/commit.sql")
 TRACEBACK_CACHE: Final = 512  # distinct stacks remembered; an application has dozens
 
+REGISTRATION_CACHE: Final = 20_000  # past it, the oldest is looked up again: 20 us a registration and segment
+
 
 def _clean(text: str | None) -> str | None:
     return None if text is None else clean_text(text)
@@ -33,7 +35,7 @@ class Parents:
         self._conn, self._redactor = conn, redactor_for(redact_keys)
         self._services: dict[tuple[str, str], int] = {}
         self._sessions: dict[str, int] = {}
-        self._registrations: dict[tuple[str, int], int] = {}
+        self._registrations: OrderedDict[tuple[str, int], int] = OrderedDict()
         self._tracebacks: OrderedDict[str, int] = OrderedDict()
 
     def forget(self) -> None:
@@ -75,7 +77,8 @@ class Parents:
             table = "listener" if isinstance(registration, ListenerRegistration) else "job"
             values = self._registration_values(session, registration)
             self._conn.execute(_SQL[f"ensure_{table}"], values)
-            found = self._registrations[session.instance_id, number] = self._find(table, values)
+            found = self._find(table, values)
+            self._remember(session, number, found)
         return found
 
     def register(self, session: Session, number: int, registration: Registration) -> int:
@@ -87,8 +90,13 @@ class Parents:
         kind = "handler" if table == "listener" else "job"
         session_id = self.session_id(session, values["registered_at"])
         self._conn.execute(_SQL["hold"], {"session_id": session_id, "kind": kind, "id": row_id})
-        self._registrations[session.instance_id, number] = row_id
+        self._remember(session, number, row_id)
         return row_id
+
+    def _remember(self, session: Session, number: int, row_id: int) -> None:
+        self._registrations[session.instance_id, number] = row_id
+        if len(self._registrations) > REGISTRATION_CACHE:
+            self._registrations.popitem(last=False)
 
     def retire(self, session: Session, number: int, registration: Registration, now: float) -> None:
         """A cancelled handle: retired, unless another live session has the same."""

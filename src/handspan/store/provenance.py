@@ -1,6 +1,6 @@
 """Whether a file that SQLite cannot make sense of was one of ours, before something happened to it.
 
-Only its own bytes and those of its log count, and a blank beginning where our sessions' locks lie beside it. A
+Only its own bytes and those of its log count, and a beginning that is nobody's where our sessions' locks lie. A
 text file or somebody else's data has none of these marks, and is never touched.
 
 Reading it is the one place that opens the file without SQLite. Closing a descriptor drops SQLite's locks on the file
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from handspan.store.connection import APPLICATION_ID
-from handspan.store.liveness import sidecar_dir
+from handspan.store.liveness import is_alive, noted
 
 __all__ = ["looks_like_ours"]
 
@@ -24,6 +24,7 @@ LOG_HEADER_BYTES: Final = 32
 FRAME_HEADER_BYTES: Final = 24
 _OUR_ID: Final = APPLICATION_ID.to_bytes(4, "big")
 _ID_AT: Final = slice(68, 72)
+_SQLITE: Final = b"SQLite format 3\0"
 _OUR_TABLES: Final = (b"CREATE TABLE handler_invocations (", b"CREATE TABLE registration_holders (")
 _LOG_MAGIC: Final = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 
@@ -40,7 +41,7 @@ def looks_like_ours(path: str) -> bool:
         if key not in _kept:
             _kept[key] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         head = os.pread(_kept[key], HEAD_BYTES, 0)
-        return _bytes_are_ours(head) or _log_is_ours(Path(f"{path}-wal")) or _blank_beside_locks(head, path)
+        return _bytes_are_ours(head) or _log_is_ours(Path(f"{path}-wal")) or _nobodys_beside_ours(head, path)
     except OSError:
         return False
 
@@ -69,5 +70,10 @@ def _log_is_ours(log: Path) -> bool:
     return False
 
 
-def _blank_beside_locks(head: bytes, path: str) -> bool:
-    return head[:HEADER_BYTES] == bytes(HEADER_BYTES) and any(sidecar_dir(path).glob("*.lock"))
+def _nobodys_beside_ours(head: bytes, path: str) -> bool:
+    """A blank beginning where sessions of ours lock; or SQLite's with nobody's id where one of ours died (its log,
+    which had the id, is gone)."""
+    if head[:HEADER_BYTES] == bytes(HEADER_BYTES):
+        return bool(noted(path))
+    unsigned = head.startswith(_SQLITE) and head[_ID_AT] == bytes(4)
+    return unsigned and any(not is_alive(path, instance_id) for instance_id in noted(path))

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from handspan.errors import DatabaseError, MissingDatabaseError, NotADatabaseError
 from handspan.store import schema
 from handspan.store.connection import explained, file_state, read_only_uri
+from handspan.store.reader import ReadingConnection
 
 __all__ = ["Fingerprint", "Opened", "fingerprint", "open_quietly", "open_reader", "stored_revision"]
 
@@ -35,7 +36,7 @@ class Fingerprint(NamedTuple):
     modified_ns: int
 
 
-def open_reader(path: str, *, immutable: bool = False, any_schema: bool = False) -> sqlite3.Connection:
+def open_reader(path: str, *, immutable: bool = False, any_schema: bool = False) -> ReadingConnection:
     """A ``query_only`` connection to a handspan database of this version's schema.
 
     Raises the :class:`handspan.errors.DatabaseError` that fits. ``any_schema`` lets older files in, for
@@ -66,7 +67,7 @@ def stored_revision(path: str) -> str | None:
 class Opened(NamedTuple):
     """A connection, and what the file looked like if it was opened without locks."""
 
-    conn: sqlite3.Connection
+    conn: ReadingConnection
     unlocked: Fingerprint | None
 
 
@@ -100,11 +101,18 @@ def _log_exists(path: str) -> bool:
     return os.path.exists(f"{path}-wal") or os.path.exists(f"{path}-journal")
 
 
-def _connect(path: str, *, immutable: bool) -> sqlite3.Connection:
+def _connect(path: str, *, immutable: bool) -> ReadingConnection:
     uri = read_only_uri(path) + ("&immutable=1" if immutable else "")
-    conn: sqlite3.Connection | None = None
+    conn: ReadingConnection | None = None
     try:
-        conn = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+        conn = sqlite3.connect(
+            uri,
+            uri=True,
+            timeout=BUSY_TIMEOUT,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=ReadingConnection,
+        )
         conn.row_factory = sqlite3.Row
         conn.execute("PRAGMA schema_version").fetchone()  # the first read of the file: is it one at all?
     except sqlite3.Error as error:

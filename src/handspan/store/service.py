@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from handspan.errors import DatabaseError, QueryTimeoutError
 from handspan.store.connection import explained, identity_of
+from handspan.store.reader import ClosedByForkError, opening
 from handspan.store.reading import Fingerprint, Opened, fingerprint, open_quietly, open_reader
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ Params = Mapping[str, Any] | Sequence[Any]
 
 DEFAULT_DEADLINE: Final = 5.0  # seconds: a hundred times what a query should take at a million runs
 READERS: Final = 4  # connections, each with a thread: a page of the dashboard asks about so much at once
-CHECK_EVERY: Final = 5_000  # SQLite's virtual-machine steps between looks at the clock: about 0.1 ms
 FETCH_CHUNK: Final = 256  # rows per trip to the thread; only aiosqlite's own iteration uses it
 
 
@@ -61,6 +61,8 @@ class DatabaseService:
     async def close(self) -> None:
         """Twice is once. Queries still under way end with an error."""
         self._closed = True
+        if self._pid != os.getpid():
+            self._leave_to_parent()
         readers, self._readers, self._idle = self._readers, [], []
         for reader in readers:
             await reader.close()
@@ -126,9 +128,10 @@ class DatabaseService:
                 self._idle.append(reader)
 
     def _leave_to_parent(self) -> None:
-        """In a forked child: the readers' threads are not here, and closing their connections would drop locks."""
-        _inherited.extend(self._readers)
+        """In a forked child: the readers' threads are not here; their connections were closed before the fork."""
+        _inherited.extend(self._readers)  # aiosqlite complains of one that is collected and was not closed
         self._readers, self._idle, self._pid = [], [], os.getpid()
+        self._slots = asyncio.Semaphore(READERS)
 
 
 _inherited: list[object] = []
@@ -160,13 +163,13 @@ class _Connection:
         def connect() -> sqlite3.Connection:
             try:
                 self.identity = identity_of(path)
-                opened = _opened(path, locks=locks, any_schema=any_schema)
+                with opening:
+                    opened = _opened(path, locks=locks, any_schema=any_schema)
             except BaseException as error:  # noqa: BLE001 - raised again below
                 failures.append(error)
                 return sqlite3.connect(":memory:", check_same_thread=False)
             self.unlocked = opened.unlocked
-            # SQLite asks in between whether to go on: an interrupt from outside may come before the query starts.
-            opened.conn.set_progress_handler(self._over, CHECK_EVERY)
+            opened.conn.asks = self._over
             return opened.conn
 
         # A connector that raises, or a cancelled connect, leaves aiosqlite's thread talking to a loop that may be
@@ -191,8 +194,7 @@ class _Connection:
             raise DatabaseError("The connection is not open.")
         self.query = query
         try:
-            async with self._aio.execute(query.sql, query.params) as cursor:
-                rows = list(await cursor.fetchall())
+            rows = list(await self._aio.execute_fetchall(query.sql, query.params))
         except sqlite3.Error:
             self.query = None
             raise
@@ -220,6 +222,13 @@ class _Reader:
         self._closed = False
 
     async def fetch_all(self, query: _Query) -> list[sqlite3.Row]:
+        while True:
+            try:
+                return await self._fetch_all(query)
+            except ClosedByForkError:  # somebody forked: open anew, ask again
+                await self._drop()
+
+    async def _fetch_all(self, query: _Query) -> list[sqlite3.Row]:
         if self._changed():
             await self._drop()
         if self._conn is None:

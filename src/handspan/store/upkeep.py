@@ -83,3 +83,7 @@ class Upkeep:
         steady = self._drift is None or abs(drift - self._drift) <= CLOCK_JUMP
         self._drift = drift
         return steady
+
+    def prune_again(self) -> None:
+        """A pass was cut short: the rest is due at once."""
+        self._retention = time.monotonic()

@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Final
 
 from handspan.clock import Clock, to_epoch
@@ -44,7 +45,6 @@ __all__ = ["Writer", "WriterOptions"]
 
 _log = logging.getLogger("handspan.store")
 
-FORK_WAIT: Final = 2.0  # seconds a fork may wait for a transaction to end
 PERMANENT: Final = (ForeignDatabaseError, NotADatabaseError)  # only the program's author can cure these
 
 
@@ -73,7 +73,7 @@ class Writer:
         """Done when the file is open and the session begun; raises what only the author can cure."""
         self.tried: Future[None] = Future()
         """Done after the first attempt, also one that failed and will be repeated: nobody need wait longer."""
-        self._threadless = self._gave_up = self._ended = False
+        self._threadless = self._gave_up = self._ended = self._fork_waits = False
         self._identity: tuple[int, int] | None = None
         self._io = threading.Lock()  # held while this thread is inside SQLite: a fork waits for it
         self._alarm = Alarm()
@@ -85,8 +85,7 @@ class Writer:
         self._parents: Parents | None = None
         self._life: SessionLife | None = None
         self._lock = lock or SessionLock(self._path, session.instance_id)
-        self._journal_watch = JournalWatch()
-        self._upkeep = Upkeep(options)
+        self._upkeep, self._journal_watch = Upkeep(options), JournalWatch()
         self._thread = threading.Thread(target=self._run, name="handspan-writer", daemon=True)
 
     # --- from any thread ----------------------------------------------------------------------------
@@ -114,6 +113,9 @@ class Writer:
     def retire(self, number: int, registration: Registration) -> None:
         self._controls.retire(number, registration)
         self.hurry()
+
+    def release(self, number: int) -> None:
+        self._controls.release(number)
 
     def set_next_run(self, number: int, registration: Registration, next_run: float | None) -> None:
         self._controls.set_next_run(number, registration, next_run)
@@ -147,23 +149,21 @@ class Writer:
             self._thread.join(timeout + 0.5)  # its own deadline comes first; half a second for the last statement
         return not self._thread.is_alive() and self.episode.since is None
 
-    def before_fork(self) -> bool:
-        """Take this thread out of SQLite and close the connection; False if it did not come out in time.
-
-        A child that inherits an open connection shares SQLite's table of locks with it: its own connection
-        would believe in a lock the kernel does not know, and rows were lost when the parent, alone as far as
-        the kernel could tell, removed the WAL. A thread inside SQLite leaves its mutexes locked for ever.
-        """
-        if not self._io.acquire(timeout=FORK_WAIT):
-            return False
-        if not self._damage.check.stop(FORK_WAIT):
+    def before_fork(self, until: float) -> bool:
+        """Take this thread out of SQLite, which would leave its mutexes locked for ever in the child, and close the
+        connection (:mod:`handspan.store.reader` says why); False if it did not come out in time."""
+        self._fork_waits = True  # a turn may be many segments long: it ends after this one
+        self._fork_waits = out = self._io.acquire(timeout=max(0.0, until - time.monotonic()))
+        if out and not self._damage.check.stop(max(0.1, until - time.monotonic())):
+            self._fork_waits = out = False
             self._io.release()
-            return False
-        self._drop_connection()  # opened again by the next turn
-        return True
+        if out:
+            self._drop_connection()  # opened again by the next turn
+        return out
 
     def after_fork_in_parent(self) -> None:
         self._damage.check.resume()
+        self._fork_waits = False
         self._io.release()
 
     def forget_in_child(self) -> None:
@@ -174,27 +174,30 @@ class Writer:
 
     def _run(self) -> None:
         while not self._closing.is_set():
-            try:
-                self._wait()
-                with self._io:
-                    if self._ensure_open():
-                        self._turn()
-            except BaseException as error:  # noqa: BLE001 - this thread must outlive anything, CancelledError included
-                self._failed(error)
+            self._wait()
+            self._try_a_turn()
         with self._io:
             self._finish()
 
-    def _turn_here(self) -> bool:
-        """On the caller's thread: the last export of a process that can start no other."""
+    def _try_a_turn(self) -> None:
         try:
             with self._io:
                 if self._ensure_open():
                     self._turn()
-        except Exception as error:  # noqa: BLE001 - as in _run
-            self._failed(error)
+        except BaseException as error:  # noqa: BLE001 - this thread must outlive anything, CancelledError included
+            try:
+                self._failed(error)
+            except BaseException as worse:  # noqa: BLE001 - likewise
+                self.episode.failed(worse)
+
+    def _turn_here(self) -> bool:
+        """On the caller's thread: the last export of a process that can start no other."""
+        self._try_a_turn()
         return self.episode.since is None
 
     def _wait(self) -> None:
+        while self._fork_waits and not self._closing.wait(0.001):
+            pass  # its turn to have the lock
         if self._gave_up:
             self._closing.wait()
         elif self.episode.backoff:
@@ -202,14 +205,14 @@ class Writer:
             return
         if self._conn is None:
             return
-        urgent = self._alarm.wait(self._upkeep.next_at)
-        self._alarm.collect(time.monotonic() + (self._options.commit_interval if urgent is False else 0))
+        self._alarm.wait(self._upkeep.next_at, self._options.commit_interval)
 
     def _turn(self) -> None:
         flushes = len(self._flushes)  # those that come later may mean spans that come later
         self._source.keep_journal(stuck=False)
         self._write_controls()
-        self._write_segments()
+        if not self._write_segments():
+            return
         if self.episode.since is not None and self._life is not None:
             self._life.heartbeat(self._now())  # nothing waited, perhaps: is it really over?
         self._damage.went_well()
@@ -223,17 +226,23 @@ class Writer:
     def _write_controls(self) -> None:
         self._controls.write(self._open_connection(), self._known_parents(), self._now())
 
-    def _write_segments(self) -> None:
-        """What is there now; what comes meanwhile waits its interval, or the turn would never end."""
+    def _write_segments(self) -> bool:
+        """What is there now; what comes meanwhile waits its interval, or the turn would never end. False: somebody
+        wants to fork, and the rest waits for the next turn."""
         for _ in range(self._source.seal()):
+            if self._fork_waits and not self._closing.is_set():
+                self.hurry()
+                return False
             segment = self._source.next_segment()
             if segment is not None:
                 self._write_segment(segment)
                 self._write_controls()
+        return True
 
     def _write_segment(self, segment: Segment) -> None:
         started, lost = time.perf_counter(), sum(loss.count for loss in segment.losses)
-        commit_what_can_be(self._open_connection(), self._known_parents(), segment, self._now(), self._rejected)
+        commit_what_can_be(self._open_connection(), self._known_parents(), segment, self._now(),
+                          lambda part: self._source.abandoned(part, "rejected"))  # fmt: skip
         self._source.committed(segment)  # before anything that may fail: a second commit would store it twice
         self.episode.stored(len(segment.records), lost)
         took = time.perf_counter() - started
@@ -241,9 +250,6 @@ class Writer:
         self._on_commit(took)
         self.stats.live_bytes = live_bytes(self._open_connection())
         self._upkeep.grown_to(self.stats.live_bytes)
-
-    def _rejected(self, part: Segment) -> None:
-        self._source.abandoned(part, "rejected")
 
     def _periodic(self) -> None:
         if self._life is None:
@@ -263,7 +269,8 @@ class Writer:
         for _ in retention.run(now, by_age=self._upkeep.clock_is_steady(now)):
             self._write_controls()
             self._write_segments()
-            if self._closing.is_set():
+            if self._closing.is_set() or self._fork_waits:
+                self._upkeep.prune_again()
                 return
         self.stats.live_bytes = live_bytes(conn)
         self._upkeep.pruned(self.stats.live_bytes)
@@ -351,7 +358,7 @@ class Writer:
         self._damage.check.stop(1.0)  # a connection of its own would keep the log from going
         while True:
             try:
-                if self._ensure_open_for_the_end():
+                if self._ensure_open():
                     wait_ms = max(0, self._close_deadline - time.monotonic()) * 1000
                     self._open_connection().execute(f"PRAGMA busy_timeout = {wait_ms:.0f}")
                     self._write_controls()
@@ -369,16 +376,9 @@ class Writer:
                 time.sleep(self.episode.backoff)  # nothing else is this thread's to do any more
         self._ended = True
         self._answer_flushes(len(self._flushes), self.episode.since is None)
-        try:
+        with suppress(sqlite3.Error):  # a connection that cannot even close has nothing left to lose
             self._drop_connection()
-        except sqlite3.Error:
-            pass  # a connection that cannot even close has nothing left to lose
         leave_behind(self._source, self._lock, self.episode.last_error)
-
-    def _ensure_open_for_the_end(self) -> bool:
-        if self.opened.done() and self.opened.exception() is not None:
-            return False
-        return self._ensure_open()
 
     # --- small things -------------------------------------------------------------------------------
 

@@ -118,8 +118,8 @@ def writer_dies() -> None:
     """The first failure ends the thread that writes, as one CancelledError ended the stock processor's."""
 
     def make(real: Any) -> Any:
-        def failed(self: Any, error: BaseException) -> None:
-            real(self, error)
+        def failed(self: Any, error: BaseException, *further: Any) -> None:
+            real(self, error, *further)
             self._closing.wait()
 
         return failed
@@ -132,8 +132,8 @@ def line_per_try() -> None:
     """Every try of an episode is logged."""
 
     def make(real: Any) -> Any:
-        def failed(self: Any, error: BaseException) -> None:
-            real(self, error)
+        def failed(self: Any, error: BaseException, *further: Any) -> None:
+            real(self, error, *further)
             logging.getLogger("handspan.store").error("Recording waits, the application goes on: %s", error)
 
         return failed
@@ -162,7 +162,7 @@ def no_sigterm() -> None:
 @mutation
 def no_atexit() -> None:
     """The interpreter ends, and nobody commits."""
-    replaced(handspan.lifecycle.Lifecycle, "_at_exit", lambda _: lambda self: None)
+    replaced(handspan.lifecycle, "_at_exit_once", lambda _: lambda: None)
 
 
 @mutation
