@@ -7,6 +7,7 @@ A span that comes twice is stored once.
 """
 
 import logging
+import os
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -20,9 +21,11 @@ from handspan.pipeline import new_session
 from handspan.recording.convert import foreign_record, inferred_registration
 from handspan.recording.exporting import begin_exporting, end_exporting
 from handspan.recording.queue import SegmentQueue
+from handspan.recording.replay import JournalFiles
 from handspan.records import Registration
 from handspan.redaction import redactor_for
 from handspan.settings import Settings
+from handspan.store.liveness import sidecar_dir
 from handspan.store.writer import Writer
 
 __all__ = ["SQLiteSpanExporter"]
@@ -119,7 +122,8 @@ class SQLiteSpanExporter(SpanExporter):
                 max_bytes=settings.queue_max_mb * 1024 * 1024,
                 idempotent=lambda: True,
             )
-            self._writer = Writer(settings, session, self._queue, clock)
+            left = JournalFiles(sidecar_dir(os.path.abspath(settings.db)))  # by others: an exporter keeps none
+            self._writer = Writer(settings, session, self._queue, clock, journals=left)
             begin_exporting(settings.db)
             self._writer.start()
         return self._queue, self._writer

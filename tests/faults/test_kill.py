@@ -279,3 +279,76 @@ async def test_removing_the_directory_beside_a_living_process_costs_nothing(make
         assert {path.suffix for path in Path(f"{db}.handspan").iterdir()} == {".lock", ".journal"}
         assert os.path.exists(db)
     assert rows("SELECT count(*) AS n FROM handler_invocations") == [{"n": 2}]
+
+
+async def test_a_journal_that_cannot_be_written_is_told_to_everybody_who_asks(make, rows, monkeypatch, caplog):
+    """Promise 1 is suspended meanwhile: health() says why, the log says it once, the file since when and until when."""
+    import errno
+
+    from handspan import InvokeHandler
+    from handspan.recording import journal as journal_module
+
+    real, full = journal_module.write, []
+
+    def write(fd, data):
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(fd, data)
+
+    monkeypatch.setattr(journal_module, "write", write)
+
+    async def on_event(event): ...
+
+    async with make(service_name="child") as telemetry:
+        listener = telemetry.register_listener(on_event, topic="t", app_key="a.B")
+        full.append(True)
+        for _ in range(3):
+            await telemetry.execute(InvokeHandler(listener))
+            assert await telemetry.aflush()
+        assert telemetry.health().journal_trouble == "No space left on device"
+        (incident,) = rows("SELECT kind, detail, ended_at FROM incidents")
+        assert incident == {"kind": "journal_suspended", "detail": "No space left on device", "ended_at": None}
+        full.clear()
+        for _ in range(2):
+            await telemetry.execute(InvokeHandler(listener))
+            assert await telemetry.aflush()
+        assert telemetry.health().journal_trouble is None
+        (incident,) = rows("SELECT ended_at >= started_at AS over FROM incidents")
+        assert incident == {"over": 1}
+    said = [record.getMessage() for record in caplog.records if "journal" in record.getMessage()]
+    assert said == [
+        "The journal cannot be written (No space left on device): a kill -9 now loses what is not committed.",
+        "The journal is written again.",
+    ]
+    assert rows("SELECT count(*) AS n FROM handler_invocations") == [{"n": 5}]
+
+
+async def test_damaged_entries_of_a_journal_are_counted_and_the_rest_is_taken_over(run, after_next_start, rows, db):
+    """A byte flipped in the middle and a torn tail: what is whole is stored, the damage is an incident and a count."""
+    run(RETURNED_AND_IN_FLIGHT.format(journal=True))
+    (page,) = Path(f"{db}.handspan").glob("*.journal")
+    data = bytearray(page.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    page.write_bytes(bytes(data[:-5]))
+    found = await after_next_start()
+    assert 190 <= sum(found.values()) <= 201
+    assert found["handler", "success", ""] >= 85
+    (loss,) = rows("SELECT stage, kind, reason, count FROM losses")
+    assert (loss["stage"], loss["reason"]) == ("journal", "damaged")
+    assert 1 <= loss["count"] <= 2
+    assert rows("SELECT kind, count FROM incidents") == [{"kind": "journal_damaged", "count": loss["count"]}]
+
+
+async def test_an_exporter_that_starts_next_takes_a_journal_over_too(run, rows, db):
+    """Whoever opens the file: a process that only exports must not bury what it did not replay."""
+    from handspan_exporters.sqlite import SQLiteSpanExporter
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+    run(RETURNED_AND_IN_FLIGHT.format(journal=True))
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(SQLiteSpanExporter(db)))
+    provider.get_tracer("theirs").start_span("one").end()
+    provider.shutdown()
+    assert rows("SELECT count(*) AS n, count(DISTINCT span_id) AS ids FROM v_executions") == [{"n": 201, "ids": 201}]
+    assert not Path(f"{db}.handspan").exists()

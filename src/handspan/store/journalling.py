@@ -2,8 +2,10 @@
 
 import logging
 import sqlite3
+from collections.abc import Callable
 
 from handspan.records import SegmentSource
+from handspan.store.incidents import JOURNAL_SUSPENDED, Incident, Incidents
 from handspan.store.liveness import SessionLock
 
 __all__ = ["JournalWatch", "leave_behind", "release_pages"]
@@ -12,16 +14,19 @@ _log = logging.getLogger("handspan.store")
 
 
 class JournalWatch:
-    """Says once when the journal alone fails, and once when it is over; with the database, its episode says it."""
+    """Says once when the journal alone fails, and once when it is over: in the log, and to whoever reads the file.
+    When the database fails, too, its episode says it."""
 
-    def __init__(self) -> None:
-        self._said = False
+    def __init__(self, incidents: Incidents, now: Callable[[], float]) -> None:
+        self._incidents, self._now, self._said = incidents, now, False
 
     def look(self, trouble: str | None) -> None:
         if trouble is not None and not self._said:
             _log.error("The journal cannot be written (%s): a kill -9 now loses what is not committed.", trouble)
+            self._incidents.note(Incident(JOURNAL_SUSPENDED, trouble, self._now()))
         elif trouble is None and self._said:
             _log.warning("The journal is written again.")
+            self._incidents.over(JOURNAL_SUSPENDED)
         self._said = trouble is not None
 
 

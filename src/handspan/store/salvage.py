@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from handspan.errors import CorruptDatabaseError, HandspanError, MissingDatabaseError, UnwritableDatabaseError
-from handspan.records import Session
+from handspan.records import Orphan, Session
 from handspan.store.around_damage import highest_id, readable, rows_in_index
 from handspan.store.connection import explained
 from handspan.store.opening import open_for_writing
@@ -226,7 +226,7 @@ def _mend(into: sqlite3.Connection, target: str) -> None:
         into.execute(f"DELETE FROM {table} WHERE id = ?", [row_id])
     into.execute("COMMIT")
     into.execute("PRAGMA foreign_keys = ON")
-    SessionLife(into, Parents(into), target, Session("salvage", "")).bury_the_dead()
+    SessionLife(into, Parents(into), target, Session("salvage", "")).bury_the_dead(_NoJournals())
     into.execute("PRAGMA optimize")
 
 
@@ -240,3 +240,15 @@ def _orphans(into: sqlite3.Connection) -> Iterator[tuple[str, int]]:
 def _remove(path: str) -> None:
     for suffix in ("", "-wal", "-shm", "-journal"):
         Path(path + suffix).unlink(missing_ok=True)
+
+
+class _NoJournals:
+    """Beside a new file lie none; those of the old one belong to whoever starts on its name."""
+
+    def instances(self) -> set[str]:
+        return set()
+
+    def orphan(self, instance_id: str) -> Orphan:
+        raise KeyError(instance_id)
+
+    def forget(self, instance_id: str) -> None: ...

@@ -7,6 +7,7 @@ from typing import Final, Literal
 from handspan.clock import to_epoch, to_ns
 from handspan.records import Journals, ListenerRegistration, Loss, Orphan, Segment, Session
 from handspan.store.commit import add_losses, transaction
+from handspan.store.incidents import JOURNAL_DAMAGED, Incident, insert_incident
 from handspan.store.isolation import commit_what_can_be
 from handspan.store.liveness import SessionLock, is_alive, noted
 from handspan.store.parents import Parents
@@ -49,11 +50,11 @@ class SessionLife:
             self._conn.execute(_SQL["clear_running"], {"session_id": values["session_id"]})
             self._conn.execute(_SQL["release_all"], {"session_id": values["session_id"]})
 
-    def bury_the_dead(self, journals: Journals | None = None) -> int:
+    def bury_the_dead(self, journals: Journals) -> int:
         """End the sessions whose process is gone: what their journals hold is committed, what they had in flight
         becomes ProcessInterrupted. Each under its own lock, which dies with us: nobody does it twice at once."""
         open_ = self._conn.execute(_SQL["open_sessions"], {"instance_id": self._session.instance_id}).fetchall()
-        left = set() if journals is None else journals.instances() - {self._session.instance_id}
+        left = journals.instances() - {self._session.instance_id}
         buried = 0
         others = left | noted(self._path) - {self._session.instance_id}
         for instance_id in sorted(others.union(instance_id for _, instance_id, _ in open_)):
@@ -67,10 +68,9 @@ class SessionLife:
             except OSError as error:
                 _log.debug("No lock for the session %s: %s", instance_id, error)
             try:
-                orphan = journals.orphan(instance_id) if journals is not None and instance_id in left else None
+                orphan = journals.orphan(instance_id) if instance_id in left else None
                 buried += self._bury(instance_id, orphan)
-                if journals is not None:
-                    journals.forget(instance_id)
+                journals.forget(instance_id)
             except OSError as error:
                 _log.error("The journal of session %s stays for the next start: %s", instance_id, error)
             finally:
@@ -93,6 +93,10 @@ class SessionLife:
                 self._conn.execute(_SQL["clear_running"], values)
                 self._conn.execute(_SQL["release_all"], values)
                 add_losses(self._conn, found[0], losses)
+            if orphan is not None and orphan.damaged:
+                detail = "Entries of its journal could not be read; where it was cut, what came after is unknown."
+                now = to_epoch(to_ns(self._session.started_at))
+                insert_incident(self._conn, found[0], Incident(JOURNAL_DAMAGED, detail, now, count=orphan.damaged))
         return int(ended)
 
     def _replay(self, orphan: Orphan, losses: list[Loss]) -> None:

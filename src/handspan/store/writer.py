@@ -60,8 +60,8 @@ class Writer:
         clock: Clock,
         on_commit: Callable[[float], None] = lambda _seconds: None,
         *,
+        journals: Journals,
         lock: SessionLock | None = None,
-        journals: Journals | None = None,
     ) -> None:
         self._options, self._session, self._source, self._clock = options, session, source, clock
         self._on_commit, self._journals = on_commit, journals
@@ -85,7 +85,7 @@ class Writer:
         self._parents: Parents | None = None
         self._life: SessionLife | None = None
         self._lock = lock or SessionLock(self._path, session.instance_id)
-        self._upkeep, self._journal_watch = Upkeep(options), JournalWatch()
+        self._upkeep, self._journal_watch = Upkeep(options), JournalWatch(self.incidents, self._now)
         self._thread = threading.Thread(target=self._run, name="handspan-writer", daemon=True)
 
     # --- from any thread ----------------------------------------------------------------------------
@@ -217,8 +217,8 @@ class Writer:
             self._life.heartbeat(self._now())  # nothing waited, perhaps: is it really over?
         self._damage.went_well()
         self.episode.succeeded()
-        self._write_controls()  # the episode that is over
         self._journal_watch.look(self._source.journal_trouble)
+        self._write_controls()  # the episode that is over
         self._answer_flushes(flushes, True)
         release_pages(self._open_connection(), self._source)
         self._periodic()
