@@ -1,6 +1,7 @@
 """A process that dies without a word: what had returned is in the file after the next start, once."""
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -118,6 +119,21 @@ async def test_a_kill_right_after_execute_returned_loses_nothing(run, after_next
         {"why": "clean_shutdown", "n": 1},
         {"why": "crash", "n": 1},
     ]
+
+
+async def test_the_command_line_takes_a_journal_over(run, rows, db):
+    """An operator wants to see what happened before the application starts again; status says that something waits."""
+    run(RETURNED_AND_IN_FLIGHT.format(journal=True))
+    command = [sys.executable, "-m", "handspan.cli"]
+    said = subprocess.run([*command, "status", "--db", db], capture_output=True, text=True, check=True).stdout
+    assert "handspan db recover" in said
+    for runs, sessions in ((201, 1), (0, 0)):
+        recover = [*command, "db", "recover", "--db", db, "--json"]
+        done = subprocess.run(recover, capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout) == {"sessions": sessions, "journals": sessions, "runs": runs}
+    assert rows("SELECT count(*) AS n FROM v_executions") == [{"n": 201}]
+    said = subprocess.run([*command, "status", "--db", db], capture_output=True, text=True, check=True).stdout
+    assert "handspan db recover" not in said
 
 
 async def test_what_was_registered_comes_back_with_its_runs(run, after_next_start, rows, db):
@@ -341,9 +357,10 @@ async def test_damaged_entries_of_a_journal_are_counted_and_the_rest_is_taken_ov
 
 async def test_an_exporter_that_starts_next_takes_a_journal_over_too(run, rows, db):
     """Whoever opens the file: a process that only exports must not bury what it did not replay."""
-    from handspan_exporters.sqlite import SQLiteSpanExporter
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+    from handspan_exporters.sqlite import SQLiteSpanExporter
 
     run(RETURNED_AND_IN_FLIGHT.format(journal=True))
     provider = TracerProvider()

@@ -181,7 +181,7 @@ DOCUMENTS: dict[str, Any] = {
         "losses": [dict.fromkeys(["stage", "kind", "reason", "count", "last_hour"])],
         "incidents": [dict.fromkeys(["id", "kind", "service", "session_id", "started_at", "ended_at", "detail",
                                      "count"])],
-        "set_aside": []}},
+        "set_aside": [], "abandoned_journals": None}},
     "handlers": {"since": None, "handlers": [{
         **dict.fromkeys(["id", "service", "app_key", "instance_index", "name", "topic", "source_location", "retired_at",
                          "last_run_at"]), "activity": ACTIVITY_KEYS}]},
@@ -382,7 +382,7 @@ def test_upgrade_says_what_it_did(house: str, run: Run, monkeypatch: pytest.Monk
     assert f"{house}.backup" in "".join(out.split())
 
 
-@pytest.mark.parametrize("command", ["upgrade", "check", "backup", "prune"])
+@pytest.mark.parametrize("command", ["upgrade", "check", "recover", "backup", "prune"])
 def test_db_commands_never_make_a_file(tmp_path: Path, run: Run, command: str) -> None:
     """A wrong path is an error, not a new database."""
     code, out, err = run("db", command, "--db", str(tmp_path / "none.db"))
@@ -429,7 +429,7 @@ def test_check_of_what_lies_beside(house: str, run: Run) -> None:
         f"A damaged file was set aside as {aside}.",
         "1 of 1 session locks are of processes that are gone.",
         "1 journal files (5 bytes) of processes that are gone wait to be read back.",
-        "The next start of an application that records here takes care of them.",
+        "The next start of an application takes care of them; `handspan db recover` does it now.",
     ]
     assert f"A damaged file was set aside as {aside}." in flat(run("status", "--db", house)[1])
     assert document(run, "status", "--db", house)["status"]["set_aside"] == [str(aside)]

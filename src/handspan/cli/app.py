@@ -8,7 +8,7 @@ from typing import Final
 
 import typer
 
-from handspan.cli import demo_command, maintenance, pruning, reports
+from handspan.cli import demo_command, maintenance, pruning, recovery, reports
 from handspan.cli.output import PipeClosedError, complain, discard_stdout
 from handspan.errors import HandspanError
 
@@ -36,6 +36,7 @@ app.command("demo")(demo_command.demo)
 db_app = typer.Typer(help="Look after the database file.", rich_markup_mode=None, context_settings=PLAIN_HELP)
 db_app.command("upgrade")(maintenance.upgrade)
 db_app.command("check")(maintenance.check)
+db_app.command("recover")(recovery.recover)
 db_app.command("salvage")(maintenance.salvage)
 db_app.command("backup")(maintenance.backup)
 db_app.command("prune")(pruning.prune)

@@ -11,7 +11,7 @@ import os
 import threading
 from pathlib import Path
 
-__all__ = ["SessionLock", "is_alive", "noted", "sidecar_dir"]
+__all__ = ["SessionLock", "abandoned_journals", "is_alive", "noted", "sidecar_dir"]
 
 
 def sidecar_dir(path: str) -> Path:
@@ -87,6 +87,12 @@ def _same_file(path: Path, fd: int) -> bool:
 def noted(path: str) -> set[str]:
     """Instances with a lock file, held or not: one may have died before its session was in the database."""
     return {found.stem for found in sidecar_dir(path).glob("*.lock")}
+
+
+def abandoned_journals(path: str) -> list[Path]:
+    """Journals of processes that are gone, which nobody has read back yet."""
+    found = sorted(sidecar_dir(path).glob("*.journal"))
+    return [each for each in found if not is_alive(path, each.name.partition(".")[0])]
 
 
 def is_alive(path: str, instance_id: str) -> bool:

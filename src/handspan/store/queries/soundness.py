@@ -4,7 +4,7 @@ import os
 from typing import Final
 
 from handspan.store.damage import files_set_aside
-from handspan.store.liveness import is_alive, sidecar_dir
+from handspan.store.liveness import abandoned_journals, is_alive, sidecar_dir
 from handspan.store.service import DatabaseService
 from handspan.store.statements import statements
 
@@ -45,10 +45,10 @@ def lies_beside(path: str) -> list[str]:
     dead = [instance for instance in locks if not is_alive(path, instance)]
     if dead:
         found.append(f"{len(dead)} of {len(locks)} session locks are of processes that are gone.")
-    left = [each for each in directory.glob("*.journal*") if not is_alive(path, each.name.partition(".")[0])]
+    left = abandoned_journals(path)
     if left:
         size = sum(os.stat(each).st_size for each in left)
         found.append(f"{len(left)} journal files ({size:,} bytes) of processes that are gone wait to be read back.")
     if dead or left:
-        found.append("The next start of an application that records here takes care of them.")
+        found.append("The next start of an application takes care of them; `handspan db recover` does it now.")
     return found

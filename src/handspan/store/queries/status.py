@@ -7,6 +7,7 @@ from whenever import Instant
 
 from handspan.clock import instant_from_ns, to_ns
 from handspan.store.damage import files_set_aside
+from handspan.store.liveness import abandoned_journals
 from handspan.store.queries.failures import ErrorGroup, FailureCounts, error_groups, failure_counts
 from handspan.store.queries.ledger import IncidentRow, list_incidents
 from handspan.store.queries.runs import Kind
@@ -74,6 +75,8 @@ class Status:
     """The newest few of the last week, whatever the window."""
     set_aside: list[str]
     """Damaged files beside this one."""
+    abandoned_journals: int
+    """Of processes that died, not read back yet: what they did last is not in the figures."""
 
 
 async def summary(db: DatabaseService, now: Instant, window: Window) -> Status:
@@ -90,6 +93,7 @@ async def summary(db: DatabaseService, now: Instant, window: Window) -> Status:
         losses=await list_losses(db, window),
         incidents=await list_incidents(db, Window(instant_from_ns(to_ns(now) - INCIDENT_NS)), limit=RECENT_INCIDENTS),
         set_aside=files_set_aside(db.path),
+        abandoned_journals=len(abandoned_journals(db.path)),
     )
 
 
