@@ -115,7 +115,7 @@ class SegmentQueue:
             if len(open_) + self._sealed_spans >= self._max_spans or self._bytes > self._max_bytes:
                 if not self._find_room(record):
                     self._bytes -= size
-                    self._lost([record], QUEUE_FULL if journal is None else journal.reason)
+                    self._lost([record], self._reason())
                     return
                 open_ = self._open  # sealed and set aside, perhaps
             open_.append(record)
@@ -205,12 +205,16 @@ class SegmentQueue:
             return False
         records[:] = [record for record in records if record.status not in _DULL or record.was_running]
         self._bytes -= sum(map(size_of, dull))
-        self._lost(dull, QUEUE_FULL if self._journal is None else self._journal.reason)
+        self._lost(dull, self._reason())
         return True
 
     def _lost(self, records: list[SpanRecord], reason: str) -> None:
         for kind, count in self._by_kind(records).items():
             self.ledger.add(kind, reason, count)
+
+    def _reason(self) -> str:
+        journal = self._journal
+        return QUEUE_FULL if journal is None or journal.writing else journal.reason
 
     def _by_kind(self, records: list[SpanRecord]) -> Counter[Kind]:
         return Counter(kind_of(self._registrations.get(record.registration)) for record in records)
