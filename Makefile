@@ -37,7 +37,7 @@ unit: $(VENV)/ready ## the tests
 bench: $(VENV)/ready ## the benchmarks: one table of ratios beside their budgets (about two minutes)
 	$(BIN)/python -m benchmarks
 
-faults: $(VENV)/ready ## every fault made to happen: one table (a minute; FAULTS="--full" for an hour of it)
+faults: $(VENV)/ready ## every fault made to happen: one table (two minutes; FAULTS="--full": half an hour)
 	$(BIN)/python -m tests.faults.board $(FAULTS)
 
 matrix: ## the tests under each interpreter of PYTHONS that is there; a missing one is named

@@ -323,9 +323,9 @@ class SegmentSource(Protocol):
         """Another file has taken the place of ours: it does not know what is in flight."""
         ...
 
-    def leave(self, *, keep: bool) -> tuple[int, int]:
-        """The end. How many spans stay in the journal for the next start, and how many are lost. Not ``keep``:
-        there will be no database to take them."""
+    def leave(self, *, keep: bool) -> tuple[bool, int, int]:
+        """The end. Whether a journal stays for the next start, how many spans are whole in it, and how many are
+        not, and are counted as lost. Not ``keep``: there will be no database to take them."""
         ...
 
 
@@ -337,3 +337,7 @@ class Journals(Protocol):
     def orphan(self, instance_id: str) -> Orphan: ...
 
     def forget(self, instance_id: str) -> None: ...
+
+    def set_aside(self, instance_id: str) -> None:
+        """It makes no sense: kept, and not read again."""
+        ...

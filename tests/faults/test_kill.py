@@ -369,3 +369,26 @@ async def test_an_exporter_that_starts_next_takes_a_journal_over_too(run, rows, 
     provider.shutdown()
     assert rows("SELECT count(*) AS n, count(DISTINCT span_id) AS ids FROM v_executions") == [{"n": 201, "ids": 201}]
     assert not Path(f"{db}.handspan").exists()
+
+
+async def test_a_journal_that_makes_no_sense_stops_nobody(make, rows, db, caplog):
+    """Its checksums are right and its content is not (a bug, another program): kept, told of, and recording goes on."""
+    from handspan import InvokeHandler
+    from handspan.recording import frames
+    from handspan.records import Session
+
+    directory = Path(f"{db}.handspan")
+    directory.mkdir()
+    nonsense = frames._frame(frames.END, frames._plain([b"t" * 16, b"s" * 8, "now", 1, "success", 0]))
+    page = frames.HEADER + frames.session_frame(Session("dead", "test")) + nonsense + frames.seal_frame(1, [])
+    (directory / "dead.00000001.journal").write_bytes(page)
+
+    async def on_event(event): ...
+
+    async with make(service_name="child") as telemetry:
+        listener = telemetry.register_listener(on_event, topic="t", app_key="a.B")
+        await telemetry.execute(InvokeHandler(listener))
+        assert await telemetry.aflush()
+    assert rows("SELECT count(*) AS n FROM handler_invocations") == [{"n": 1}]
+    assert [path.name for path in directory.iterdir()] == ["dead.00000001.journal.unread"]
+    assert "makes no sense" in caplog.text

@@ -207,7 +207,7 @@ def test_a_page_of_another_version_is_kept_and_the_others_are_taken_over(tmp_pat
     assert spans(orphan.segments(0)) == [1]
     assert orphan.damaged == 1
     files.forget("i-1")
-    assert [path.name for path in tmp_path.iterdir()] == ["i-1.00000009.unread"]
+    assert [path.name for path in tmp_path.iterdir()] == ["i-1.00000009.journal.unread"]
 
 
 # --- pages and trouble ------------------------------------------------------------------------------------
@@ -272,11 +272,10 @@ def test_what_is_in_the_journal_leaves_memory_and_comes_back(tmp_path):
         execute(queue, number)
         assert len(queue) <= 10
     assert queue.spilled >= 90 - 4
-    queue.seal()
     found = []
-    while (segment := queue.next_segment()) is not None:
-        found.append(segment)
-        queue.committed(segment)
+    while queue.seal():
+        found.append(queue.next_segment())
+        queue.committed(found[-1])
     assert spans(found) == list(range(1, 101))
     assert not queue.ledger.total
 
@@ -289,11 +288,10 @@ def test_a_page_somebody_removed_is_a_counted_loss(tmp_path):
     spilled = queue.spilled
     for path in tmp_path.iterdir():
         path.unlink()
-    queue.seal()
     found = []
-    while (segment := queue.next_segment()) is not None:
-        found.append(segment)
-        queue.committed(segment)
+    while queue.seal():
+        found.append(queue.next_segment())
+        queue.committed(found[-1])
     assert queue.ledger.total == {"journal_unreadable": spilled}
     assert len(spans(found)) == 40 - spilled
 
@@ -306,9 +304,9 @@ def test_the_bound_of_the_journal_is_kept_and_then_memory_sheds(tmp_path):
         queue.keep_journal(stuck=True)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 40_000 + 10_000
     assert set(queue.ledger.total) == {JOURNAL_FULL}
-    queue.seal()
     kept = 0
-    while (segment := queue.next_segment()) is not None:
+    while queue.seal():
+        segment = queue.next_segment()
         kept += len(segment.records)
         queue.committed(segment)
     assert kept + queue.ledger.total[JOURNAL_FULL] == 2_000
@@ -319,13 +317,12 @@ def test_pages_go_once_their_segments_are_committed(tmp_path):
     queue = queue_on(journal_in(tmp_path, max_bytes=2**18))
     for number in range(1, 1_000):
         execute(queue, number)
-    queue.seal()
     assert queue.journal_pages_done() == []
-    while (segment := queue.next_segment()) is not None:
-        queue.committed(segment)
+    while queue.seal():
+        queue.committed(queue.next_segment())
     queue.remove_journal_pages(queue.journal_pages_done())
     assert len(list(tmp_path.iterdir())) == 1
-    assert queue.leave(keep=True) == (0, 0)
+    assert queue.leave(keep=True) == (False, 0, 0)
     assert not list(tmp_path.iterdir())
 
 
@@ -371,6 +368,72 @@ def test_two_threads_never_make_the_same_page(tmp_path):
     thread.join()
     assert queue.journal_trouble is None
     assert sorted(spans(what_is_left(tmp_path))) == list(range(1, 300))
+
+
+def test_what_is_half_in_the_journal_at_the_end_stays_there(tmp_path, disk):
+    """The disk filled up in the middle of a segment, the database took nothing: its first half is not thrown away."""
+    queue = queue_on(journal_in(tmp_path), segment_max_spans=100)
+    for number in range(1, 9):
+        execute(queue, number)
+    disk.full = True
+    for number in range(9, 13):
+        execute(queue, number)
+    left, kept, lost = queue.leave(keep=True)
+    assert (left, kept, lost) == (True, 0, 12)
+    assert spans(what_is_left(tmp_path)) == list(range(1, 9))
+
+
+def test_what_is_written_back_keeps_no_descriptor(tmp_path, disk):
+    """A database that was away for hours leaves hundreds of segments: the host needs its descriptors."""
+    queue = queue_on(journal_in(tmp_path), segment_max_spans=2)
+    disk.full = True
+    for number in range(1, 201):
+        execute(queue, number)
+    disk.full = False
+    before = len(os.listdir("/proc/self/fd"))
+    queue.keep_journal(stuck=True)
+    queue.keep_journal(stuck=True)
+    assert len(os.listdir("/proc/self/fd")) <= before + 2
+    assert sorted(set(spans(what_is_left(tmp_path)))) == list(range(1, 201))
+
+
+def test_the_segment_whose_commit_failed_is_written_back_too(tmp_path, disk):
+    """The writer had it in hand when the database went away."""
+    queue = queue_on(journal_in(tmp_path), segment_max_spans=2)
+    disk.full = True
+    for number in range(1, 7):
+        execute(queue, number)
+    assert queue.next_segment() is not None
+    disk.full = False
+    queue.keep_journal(stuck=True)
+    assert sorted(spans(what_is_left(tmp_path))) == list(range(1, 7))
+
+
+def test_an_interrupt_while_sealing_does_not_end_recording(tmp_path, monkeypatch):
+    """A signal's handler that raises in the middle of it: the next seal has everything, once."""
+    queue = queue_on(journal_in(tmp_path), segment_max_spans=100)
+    execute(queue, 1)
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(queue, "_idempotent", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        queue.seal()
+    monkeypatch.setattr(queue, "_idempotent", bool)
+    execute(queue, 2)
+    queue.seal()
+    assert spans([queue.next_segment()]) == [1, 2]
+
+
+def test_a_journal_set_aside_is_not_found_again(tmp_path):
+    """What was set aside as making no sense is not found again, and stays for a person to look at."""
+    queue = queue_on(journal_in(tmp_path))
+    execute(queue, 1)
+    files = JournalFiles(tmp_path)
+    files.set_aside("i-1")
+    assert files.instances() == set()
+    assert [path.name for path in tmp_path.iterdir()] == ["i-1.00000001.journal.unread"]
 
 
 # --- exactly once, whatever happened ----------------------------------------------------------------------

@@ -44,11 +44,11 @@ def record(number, status="success", *, registration=1, text="", was_running=Fal
 
 def drain(queue):
     """Everything that waits, in order, committed."""
-    queue.seal()
     found = []
-    while (segment := queue.next_segment()) is not None:
-        found.append(segment)
-        queue.committed(segment)
+    while queue.seal():
+        while (segment := queue.next_segment()) is not None:
+            found.append(segment)
+            queue.committed(segment)
     return found
 
 
@@ -97,7 +97,7 @@ def test_when_full_successes_go_before_failures(sealed):
     segments = drain(queue)
     assert ids(segments) == [1, 3, 5, 6]
     losses = {(loss.kind, loss.reason): loss.count for segment in segments for loss in segment.losses}
-    assert losses | {(loss.kind, loss.reason): loss.count for loss in queue.ledger.take()} == {
+    assert losses | {(loss.kind, loss.reason): loss.count for loss in queue.ledger.entries()} == {
         ("handler", QUEUE_FULL): 2,
         ("job", QUEUE_FULL): 1,
     }
@@ -171,7 +171,6 @@ def test_what_runs_is_noted_once_and_its_end_says_so():
     queue.begin(run)
     queue.seal()
     queue.append(record(1))
-    queue.seal()
     first, second = drain(queue)
     assert ([each.status for each in first.running], second.running) == (["running"], [])
     assert run.in_running

@@ -42,6 +42,7 @@ PAGE_BYTES: Final = 4 * 1024 * 1024  # about 30,000 runs: seconds at full speed,
 STALL_SECONDS: Final = 0.05
 STALLS: Final = 5  # as many slow writes within STALL_WINDOW suspend: one alone is a busy machine's scheduler
 STALL_WINDOW: Final = 5.0
+SLOW_PAGES: Final = 2  # made on the loop; from then on a page that is not ready suspends
 JOURNAL_FULL: Final = "journal_full"
 JOURNAL_UNWRITABLE: Final = "journal_unwritable"
 
@@ -85,8 +86,17 @@ class Page:
             return False
 
     def sync(self) -> None:
+        if self.fd < 0:
+            return
         self.synced = True  # once: after a failed fsync the kernel forgets, and a second one would lie
         os.fsync(self.fd)
+
+    def finish(self) -> None:
+        """Nothing is appended any more: on to the disk, and no descriptor kept for it."""
+        try:
+            self.sync()
+        finally:
+            self.close()
 
     def close(self) -> None:
         fd, self.fd = self.fd, -1
@@ -122,6 +132,8 @@ class Journal:
         self._begin = 0  # where in the page it begins
         self._ended = False
         self._stalls: list[float] = []
+        self._slow_pages = 0
+        self._turning = False
         self.whole = True
         """Whether everything of the open segment is in the journal."""
         self.trouble: str | None = None
@@ -197,16 +209,31 @@ class Journal:
 
     def turn_page(self) -> None:
         """After a seal: go on with the next page; made here if the writer has not come to it (30 us)."""
-        if self._page is not None:
-            self._full.append(self._page)
-        self._page, self._next = self._next, None
-        if self._page is None and not self._ended and self.trouble is None:
-            try:
-                self._page = self._new_page()
-            except OSError as error:
-                self._suspend(error.strerror or str(error))
+        if self._turning:  # a signal's handler in the middle of it
+            return
+        self._turning = True
+        try:
+            if self._page is not None:
+                self._full.append(self._page)
+            self._page, self._next = self._next, None
+            if self._page is None and not self._ended and self.trouble is None:
+                self._make_page_here()
+        finally:
+            self._turning = False
         self._begin = self._page.size if self._page is not None else 0
         self.whole = self._page is not None
+
+    def _make_page_here(self) -> None:
+        if self._slow_pages >= SLOW_PAGES:
+            self._suspend("making a file stalls")
+            return
+        began = perf_counter()
+        try:
+            self._page = self._new_page()
+        except OSError as error:
+            self._suspend(error.strerror or str(error))
+        if perf_counter() - began > STALL_SECONDS:
+            self._slow_pages += 1
 
     # --- the writer's side ------------------------------------------------------------------------------------
 
@@ -222,7 +249,7 @@ class Journal:
             if self.trouble is not None and perf_counter() - began > STALL_SECONDS:
                 page.remove()
                 raise OSError(errno.EAGAIN, "writing to the disk still stalls")
-            self._next = page
+            self._next, self._slow_pages = page, 0
         except OSError as error:
             if self._page is None:
                 self.trouble = self.trouble or error.strerror or str(error)
@@ -258,14 +285,23 @@ class Journal:
             page.remove()
             return None
         page.segments.add(segment.number)
+        extent = Extent(page.path, begin, page.size)
+        _quietly(page.finish)
         self._full.append(page)
-        return Extent(page.path, begin, page.size)
+        self._cut_off(segment.number)
+        return extent
 
     def committed(self, number: int) -> None:
         for page in self._pages():
             page.segments.discard(number)
+        self._cut_off(number)
+
+    def _cut_off(self, number: int) -> None:
+        """The part of a segment that a page was left with: all of it is elsewhere now, and must not come twice."""
+        for page in self._full:
             if page.unsealed is not None and page.unsealed[0] == number:
-                _quietly(partial(os.ftruncate, page.fd, page.unsealed[1]))  # else its starts would look unfinished
+                _quietly(partial(os.truncate, page.path, page.unsealed[1]))
+                page.unsealed = None
 
     def done(self) -> list[Page]:
         """Pages nobody needs once the database is synced."""
@@ -279,12 +315,14 @@ class Journal:
     def to_sync(self) -> list[Page]:
         return [page for page in self._full if page.segments and not page.synced]
 
-    def end(self, *, remove: bool) -> None:
-        """Nothing is written any more. ``remove``: everything of it is committed; else it stays for the next start."""
+    def end(self, *, remove: bool) -> bool:
+        """Nothing is written any more. ``remove``: everything of it is committed; else it stays for the next start.
+        Whether there is anything to stay."""
         self._ended = True
         pages, self._page, self._next, self._full = self._pages(), None, None, []
         for page in pages:
             _quietly(page.remove if remove else page.close)
+        return bool(pages)
 
     # --- trouble ----------------------------------------------------------------------------------------------
 

@@ -34,10 +34,13 @@ class Ledger:
             self._counts[time.time_ns() // HOUR_NS * HOUR_NS, kind, reason] += count
             self.total[reason] += count
 
-    def take(self) -> list[Loss]:
-        """What is not yet in a segment; it is the segment's from now on."""
-        counts, self._counts = self._counts, Counter()
-        return [Loss(hour, STORE, kind, reason, count) for (hour, kind, reason), count in counts.items()]
+    def entries(self) -> list[Loss]:
+        """What is not yet in a segment."""
+        return [Loss(hour, STORE, kind, reason, count) for (hour, kind, reason), count in self._counts.items()]
+
+    def written(self) -> None:
+        """The entries are a segment's from now on."""
+        self._counts = Counter()
 
     def put_back(self, losses: Iterable[Loss]) -> None:
         """Of a segment that was given up: counted before, and still to be written."""

@@ -17,7 +17,6 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from handspan.recording.frames import read_records
 from handspan.recording.journal import Journal
 from handspan.recording.ledger import Kind, Ledger, kind_of
 from handspan.recording.sizes import size_of
@@ -54,7 +53,7 @@ class SegmentQueue:
         self._journal, self._missed, self._idempotent = journal, missed, idempotent
         self._mutex = threading.RLock()
         self._open: list[SpanRecord] = []
-        self._sealed: list[Waiting] = []
+        self._sealed: deque[Waiting] = deque()
         self._sealed_spans = 0
         self._bytes = 0
         self._number = 0
@@ -182,10 +181,10 @@ class SegmentQueue:
         for waiting in reversed(self._sealed):
             if waiting.extent is not None and waiting.kinds is None and not waiting.held and waiting.spans:
                 records = waiting.segment.records
-                waiting.kinds = self._by_kind(records)
-                self._bytes -= sum(map(size_of, records))
-                waiting.segment.records = []
-                self._count_sealed()
+                size = sum(map(size_of, records))
+                waiting.kinds, waiting.segment.records = self._by_kind(records), []
+                self._bytes -= size
+                self._sealed_spans -= len(records)
                 return True
         return False
 
@@ -193,8 +192,9 @@ class SegmentQueue:
         if self._nothing_dull:
             return False  # known from the last look: a storm of failures must not look at all of them each time
         for waiting in self._sealed:
+            before = waiting.spans
             if not waiting.held and self._shed(waiting.segment.records):
-                self._count_sealed()
+                self._sealed_spans -= before - waiting.spans
                 return True
         self._nothing_dull = not self._shed(self._open)
         return not self._nothing_dull
@@ -203,8 +203,9 @@ class SegmentQueue:
         dull = [record for record in records if record.status in _DULL and not record.was_running]
         if not dull:
             return False
+        size = sum(map(size_of, dull))
         records[:] = [record for record in records if record.status not in _DULL or record.was_running]
-        self._bytes -= sum(map(size_of, dull))
+        self._bytes -= size
         self._lost(dull, self._reason())
         return True
 
@@ -222,8 +223,10 @@ class SegmentQueue:
     # --- the writer's side ------------------------------------------------------------------------------
 
     def seal(self) -> int:
+        """While older segments wait the open one goes on: a database that is away for hours makes no thousands."""
         with self._mutex:
-            self._seal_open()
+            if not self._sealed:
+                self._seal_open()
             return len(self._sealed)
 
     def next_segment(self) -> Segment | None:
@@ -251,65 +254,68 @@ class SegmentQueue:
                 self._remove(segment)
             elif whole is not None:
                 gone = {id(record): size_of(record) for record in segment.records}
+                size, before = sum(gone.values()), len(whole.records)
                 whole.records[:] = [each for each in whole.records if id(each) not in gone]
-                self._bytes -= sum(gone.values())
-                self._count_sealed()
+                self._bytes -= size
+                self._sealed_spans -= before - len(whole.records)
 
     def _read_back(self, waiting: Waiting) -> None:
         """What left memory. Not under the mutex: only the writer has it in hand."""
-        extent, kinds = waiting.extent, waiting.kinds
-        records: list[SpanRecord] = []
-        try:
-            if extent is not None:
-                records = read_records(extent).ended
-        except OSError:
-            pass  # somebody removed the page: counted below
+        records = waiting.read()
         with self._mutex:
-            missing = (kinds or Counter()) - self._by_kind(records)
+            missing = (waiting.kinds or Counter()) - self._by_kind(records)
             for kind, count in missing.items():
                 self.ledger.add(kind, JOURNAL_UNREADABLE, count)
+            size = sum(map(size_of, records))
             waiting.segment.records, waiting.kinds = records, None
-            self._bytes += sum(map(size_of, records))
-            self._count_sealed()
+            self._bytes += size
+            self._sealed_spans += len(records)
 
     def _seal_open(self) -> bool:
         """Under the mutex. Commands in flight go into the first segment sealed while they run."""
         if self._sealing:  # a signal handler in the middle of it
             return False
         self._sealing = True
-        running = self._note_running()
+        try:
+            return self._seal_now()
+        finally:
+            self._sealing = False
+
+    def _seal_now(self) -> bool:
+        """What may raise (a signal's handler, no memory) comes first; then the segment is sealed, or nothing is."""
         self.ledger.add("span", "failed", self._missed())
+        running = self._in_no_segment_yet()
         some = bool(self._open or running or self.ledger)
         if some:
-            self._number += 1
-            records, self._open = self._open, []
+            number, records = self._number + 1, self._open
+            segment = Segment(number, self._session, records, self._registrations)
+            segment.losses, segment.idempotent = self.ledger.entries(), self._idempotent()
+            waiting = Waiting(segment, None, running=running)
+            self._sealed.append(waiting)
+            self._open, self._number = [], number
             self._sealed_spans += len(records)
-            segment = Segment(self._number, self._session, records, self._registrations)
-            segment.losses, segment.idempotent = self.ledger.take(), self._idempotent()
-            extent = None if self._journal is None else self._journal.seal(self._number, segment.losses)
-            self._sealed.append(Waiting(segment, extent, running=running))
+            for run in running:
+                run.in_running = True
+            self.ledger.written()
+            if self._journal is not None:
+                waiting.extent = self._journal.seal(number, segment.losses)
         if self._journal is not None and self._journal.page_is_full:
             self._journal.turn_page()
-        self._sealing = False
         return some
 
-    def _note_running(self) -> list[Run]:
-        found = [run for run in self.active.values() if not run.in_running and not run.recorded and run.span_id]
-        for run in found:
-            run.in_running = True
-        return found
+    def _in_no_segment_yet(self) -> list[Run]:
+        return [run for run in self.active.values() if not run.in_running and not run.recorded and run.span_id]
 
     def _remove(self, segment: Segment) -> None:
         self._nothing_dull = False  # the next one is committed now, and was left alone till then
-        self._sealed = [each for each in self._sealed if each.segment is not segment]
-        self._count_sealed()
-        self._bytes -= sum(map(size_of, segment.records))
+        if self._sealed and self._sealed[0].segment is segment:
+            size = sum(map(size_of, segment.records))
+            self._sealed.popleft()
+            self._sealed_spans -= len(segment.records)
+            self._bytes -= size
         if self._journal is not None:
             self._journal.committed(segment.number)
         self._let_go()
-
-    def _count_sealed(self) -> None:
-        self._sealed_spans = sum(each.spans for each in self._sealed)
 
     # --- the journal's upkeep, on the writer's thread -------------------------------------------------------
 
@@ -327,7 +333,7 @@ class SegmentQueue:
             unsynced = journal.to_sync()
         for page in unsynced:
             try:
-                page.sync()
+                page.finish()
             except OSError:
                 pass  # a power cut may now lose it; a death of the process does not
         if stuck and journal.writing:
@@ -335,13 +341,18 @@ class SegmentQueue:
 
     def _write_back(self, journal: Journal) -> None:
         with self._mutex:
-            waiting = [each for each in self._sealed if each.extent is None and not each.held]
+            if self._sealed:
+                self._sealed[0].held = False  # its commit failed, or we would not be here
+            waiting = [each for each in self._sealed if each.extent is None and each.kinds is None]
             for each in waiting:
                 each.held = True
-        for each in waiting:
-            extent = journal.write_back(each.complete())
+        try:
+            for each in waiting:
+                each.extent = journal.write_back(each.complete())
+        finally:
             with self._mutex:
-                each.extent, each.held = extent, False
+                for each in waiting:
+                    each.held = False
 
     def _forget_gone_pages(self) -> None:
         for waiting in self._sealed:
@@ -363,7 +374,7 @@ class SegmentQueue:
             for run in self.active.values():
                 run.in_running = False
 
-    def leave(self, *, keep: bool) -> tuple[int, int]:
+    def leave(self, *, keep: bool) -> tuple[bool, int, int]:
         with self._mutex:
             self._seal_open()
             kept = lost = 0
@@ -375,11 +386,12 @@ class SegmentQueue:
                 lost += spans
                 for kind, count in (waiting.kinds or self._by_kind(waiting.segment.records)).items():
                     self.ledger.add(kind, "shutdown", count)
-            kept_something = keep and any(waiting.extent is not None for waiting in self._sealed)
-            self._sealed, self._sealed_spans, self._bytes = [], 0, 0
-            if self._journal is not None:
-                self._journal.end(remove=not kept_something)
-            return kept, lost
+            # A segment that is not whole in the journal may be there for its greater part: its pages stay as well.
+            anything = keep and bool(self._sealed)
+            self._sealed, self._sealed_spans, self._bytes = deque(), 0, 0
+            if self._journal is None:
+                return False, kept, lost
+            return self._journal.end(remove=not anything) and anything, kept, lost
 
     def leave_journal(self) -> None:
         """In a forked child: the journal is the parent's."""

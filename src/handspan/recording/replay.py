@@ -52,9 +52,14 @@ class JournalFiles:
         """What could not be read stays, under another name: a person, or another version, may know more."""
         for path in self._pages(instance_id):
             if path in self._unread:
-                path.rename(path.with_suffix(".unread"))
+                _kept_unread(path)
             else:
                 path.unlink(missing_ok=True)
+
+    def set_aside(self, instance_id: str) -> None:
+        """All of it makes no sense."""
+        for path in self._pages(instance_id):
+            _kept_unread(path)
 
     def _pages(self, instance_id: str) -> list[Path]:
         return sorted(self._directory.glob(f"{instance_id}.*{_SUFFIX}"))
@@ -77,6 +82,10 @@ class JournalFiles:
                 found.tails.append(page.tail)
         found.sealed.sort(key=lambda sealed: sealed[0])
         return found
+
+
+def _kept_unread(path: Path) -> None:
+    path.rename(path.with_name(f"{path.name}.unread"))
 
 
 def _segments(contents: _Contents, session: Session, after: int) -> Iterator[Segment]:

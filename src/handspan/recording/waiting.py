@@ -4,9 +4,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from handspan.recording.convert import running_record
-from handspan.recording.frames import Extent
+from handspan.recording.frames import Extent, read_records
 from handspan.recording.ledger import Kind
-from handspan.records import Run, Segment
+from handspan.records import Run, Segment, SpanRecord
 
 __all__ = ["Waiting"]
 
@@ -34,3 +34,10 @@ class Waiting:
     @property
     def spans(self) -> int:
         return len(self.segment.records)
+
+    def read(self) -> list[SpanRecord]:
+        """What left memory; less of it where somebody removed or damaged the page."""
+        try:
+            return [] if self.extent is None else read_records(self.extent).ended
+        except OSError:
+            return []

@@ -67,13 +67,16 @@ class Damage:
         self._last: Identity | None = None  # the file we recorded into
         self._suspect: Identity | None = None  # one that failed once
         self._found: tuple[Identity, str] | None = None  # by the quick check
+        self._anew = False  # one was set aside, and the next is another
         self.check = QuickCheck(path, self._found_in_background)
 
     # --- what the writer tells ------------------------------------------------------------------------
 
-    def opened(self, *, after_a_crash: bool) -> None:
-        """The file is open, the session begun. Another file than before knows none of our registrations."""
+    def opened(self, *, after_a_crash: bool) -> bool:
+        """The file is open, the session begun. True: another than before, which knows none of our registrations."""
         before, self._last = self._last, identity_of(self._path)
+        another = self._anew or before not in (None, self._last)
+        self._anew = False
         if before not in (None, self._last):
             _log.warning("%s is gone or another file: beginning anew.", self._path)
             self._controls.again()
@@ -81,6 +84,7 @@ class Damage:
             self._incidents.note(Incident(DATABASE_REPLACED, detail, self._now()))
         if after_a_crash:
             self.check.start()
+        return another
 
     def gone(self) -> None:
         """The name no longer leads to the file that is open. Said before it is closed: its inode may be given away."""
@@ -147,6 +151,7 @@ class Damage:
         return None
 
     def _begin_anew(self, aside: str, why: str, remains: Remains) -> None:
+        self._anew = True
         self._controls.again()
         count = remains.count if remains.count or remains.complete else None
         self._incidents.note(Incident(CORRUPT_DATABASE, f"{why}; set aside as {aside}", self._now(), count=count))

@@ -41,14 +41,14 @@ def release_pages(conn: sqlite3.Connection, source: SegmentSource) -> None:
         source.remove_journal_pages(pages)
 
 
-def leave_behind(source: SegmentSource, lock: SessionLock, why: str | None) -> None:
+def leave_behind(source: SegmentSource, lock: SessionLock, why: str | None, *, keep: bool) -> None:
     """The end of a session: what is not committed stays in its journal for the next start, or is lost and counted."""
-    kept, lost = source.leave(keep=True)
+    left, kept, lost = source.leave(keep=keep)
     if kept:
         _log.warning("%s finished runs wait in the journal for the next start: %s", kept, why)
     if lost:
         _log.error("%s finished runs were not stored: %s", lost, why)
-    if kept:
+    if left:
         lock.forget()  # free, with its file: whoever starts next takes them over
     else:
         lock.release()

@@ -29,7 +29,7 @@ class SessionLock:
     def __init__(self, path: str, instance_id: str) -> None:
         self._path = _lock_path(path, instance_id)
         self._fd: int | None = None
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()  # a signal's handler may run a command in the middle of it
 
     def acquire(self) -> None:
         """Twice is once, and again when somebody removed the file. Raises OSError where the directory cannot be

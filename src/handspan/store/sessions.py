@@ -2,13 +2,14 @@
 
 import logging
 import sqlite3
+import time
 from typing import Final, Literal
 
 from handspan.clock import to_epoch, to_ns
 from handspan.records import Journals, ListenerRegistration, Loss, Orphan, Segment, Session
 from handspan.store.commit import add_losses, transaction
 from handspan.store.incidents import JOURNAL_DAMAGED, Incident, insert_incident
-from handspan.store.isolation import commit_what_can_be
+from handspan.store.isolation import can_pass, commit_what_can_be
 from handspan.store.liveness import SessionLock, is_alive, noted
 from handspan.store.parents import Parents
 from handspan.store.statements import statements
@@ -22,6 +23,7 @@ _log = logging.getLogger("handspan.store")
 
 INTERRUPTED_MESSAGE: Final = "The process ended while this ran."
 HOUR_NS: Final = 3_600 * 10**9
+LOCK_TRIES: Final = 20
 RETIRE_AFTER: Final = 60.0  # seconds an application has to register what it registers
 
 
@@ -34,7 +36,7 @@ class SessionLife:
     def begin(self, lock: SessionLock, now: float) -> None:
         """The lock first: a session row without one looks crashed to everybody else."""
         try:
-            lock.acquire()
+            _acquired(lock)
         except OSError as error:
             _log.warning("No lock file for this session (%s): another process may take it for crashed.", error)
         with transaction(self._conn, self._parents):
@@ -73,6 +75,11 @@ class SessionLife:
                 journals.forget(instance_id)
             except OSError as error:
                 _log.error("The journal of session %s stays for the next start: %s", instance_id, error)
+            except Exception as error:
+                if can_pass(error):
+                    raise
+                _log.exception("The journal of session %s makes no sense, and is kept as .unread.", instance_id)
+                journals.set_aside(instance_id)
             finally:
                 lock.release()
         return buried
@@ -119,10 +126,12 @@ class SessionLife:
             hour_ns = to_ns(orphan.session.started_at) // HOUR_NS * HOUR_NS
             losses.append(Loss(hour_ns, "journal", "span", "damaged", orphan.damaged))
         if spans or orphan.damaged:
+            session, damaged = orphan.session, f", {orphan.damaged} damaged entries" if orphan.damaged else ""
             _log.warning(
-                "A process ended without closing: %s finished runs taken over from its journal, %s damaged entries.",
-                spans, orphan.damaged,
+                "%s (pid %s) ended without closing: %s finished runs taken over from its journal%s.",
+                session.service_name, session.pid, spans, damaged,
             )  # fmt: skip
+        self._conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()  # on the disk before the journal goes
 
     def retire_forgotten(self, now: float) -> bool:
         """Retire what no live session of this service holds. False while a session is too young to tell."""
@@ -140,3 +149,13 @@ class SessionLife:
         with transaction(self._conn, self._parents):
             values = {"now": now, "session_id": self._parents.session_id(self._session, now)}
             self._conn.execute(_SQL[statement], values)
+
+
+def _acquired(lock: SessionLock) -> None:
+    """Somebody who asks whether we live holds it for a moment."""
+    for _ in range(LOCK_TRIES):
+        try:
+            return lock.acquire()
+        except BlockingIOError:
+            time.sleep(0.005)
+    return lock.acquire()

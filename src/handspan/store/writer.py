@@ -155,8 +155,8 @@ class Writer:
         self._fork_waits = True  # a turn may be many segments long: it ends after this one
         self._fork_waits = out = self._io.acquire(timeout=max(0.0, until - time.monotonic()))
         if out and not self._damage.check.stop(max(0.1, until - time.monotonic())):
-            self._fork_waits = out = False
-            self._io.release()
+            self.after_fork_in_parent()
+            return False
         if out:
             self._drop_connection()  # opened again by the next turn
         return out
@@ -220,35 +220,36 @@ class Writer:
         self._journal_watch.look(self._source.journal_trouble)
         self._write_controls()  # the episode that is over
         self._answer_flushes(flushes, True)
-        release_pages(self._open_connection(), self._source)
+        release_pages(self._file()[0], self._source)
         self._periodic()
 
     def _write_controls(self) -> None:
-        self._controls.write(self._open_connection(), self._known_parents(), self._now())
+        self._controls.write(*self._file(), self._now())
 
     def _write_segments(self) -> bool:
         """What is there now; what comes meanwhile waits its interval, or the turn would never end. False: somebody
         wants to fork, and the rest waits for the next turn."""
-        for _ in range(self._source.seal()):
-            if self._fork_waits and not self._closing.is_set():
-                self.hurry()
-                return False
-            segment = self._source.next_segment()
-            if segment is not None:
-                self._write_segment(segment)
-                self._write_controls()
+        for waiting in (self._source.seal() for _ in range(2)):  # what waited, and then what was still open
+            for _ in range(waiting):
+                if self._fork_waits and not self._closing.is_set():
+                    self.hurry()
+                    return False
+                segment = self._source.next_segment()
+                if segment is not None:
+                    self._write_segment(segment)
+                    self._write_controls()
         return True
 
     def _write_segment(self, segment: Segment) -> None:
         started, lost = time.perf_counter(), sum(loss.count for loss in segment.losses)
-        commit_what_can_be(self._open_connection(), self._known_parents(), segment, self._now(),
+        commit_what_can_be(*self._file(), segment, self._now(),
                           lambda part: self._source.abandoned(part, "rejected"))  # fmt: skip
         self._source.committed(segment)  # before anything that may fail: a second commit would store it twice
         self.episode.stored(len(segment.records), lost)
         took = time.perf_counter() - started
         self._upkeep.committed()
         self._on_commit(took)
-        self.stats.live_bytes = live_bytes(self._open_connection())
+        self.stats.live_bytes = live_bytes(self._file()[0])
         self._upkeep.grown_to(self.stats.live_bytes)
 
     def _periodic(self) -> None:
@@ -264,7 +265,7 @@ class Writer:
 
     def _prune(self) -> None:
         """One retention pass, committing what comes in between its batches. On the writer's thread."""
-        conn, now = self._open_connection(), self._now()
+        conn, now = self._file()[0], self._now()
         retention = Retention.of(conn, self._options)
         for _ in retention.run(now, by_age=self._upkeep.clock_is_steady(now)):
             self._write_controls()
@@ -305,10 +306,9 @@ class Writer:
             conn.close()
             raise
         self._conn, self._parents, self._life = conn, parents, life
-        before, self._identity = self._identity, identity_of(path)
-        if before not in (None, self._identity):
+        self._identity = identity_of(path)
+        if self._damage.opened(after_a_crash=buried > 0):
             self._source.begin_anew()
-        self._damage.opened(after_a_crash=buried > 0)
         if not self.opened.done():
             self._upkeep.begin()
             self.stats.live_bytes = live_bytes(conn)
@@ -333,8 +333,7 @@ class Writer:
             self.opened.set_exception(error)
         self._answer_tried(error)
         self._gave_up = True
-        self._source.leave(keep=False)
-        self._lock.release()
+        leave_behind(self._source, self._lock, str(error), keep=self._identity is not None)
 
     def _failed(self, error: BaseException) -> None:
         self._source.keep_journal(stuck=True)
@@ -360,12 +359,12 @@ class Writer:
             try:
                 if self._ensure_open():
                     wait_ms = max(0, self._close_deadline - time.monotonic()) * 1000
-                    self._open_connection().execute(f"PRAGMA busy_timeout = {wait_ms:.0f}")
+                    self._file()[0].execute(f"PRAGMA busy_timeout = {wait_ms:.0f}")
                     self._write_controls()
                     self._write_segments()
                     if self._life is not None:
                         self._life.end(self._now())
-                    self._open_connection().execute("PRAGMA optimize")
+                    self._file()[0].execute("PRAGMA optimize")
                     self.episode.succeeded()
                     self._write_controls()
                 break
@@ -378,7 +377,7 @@ class Writer:
         self._answer_flushes(len(self._flushes), self.episode.since is None)
         with suppress(sqlite3.Error):  # a connection that cannot even close has nothing left to lose
             self._drop_connection()
-        leave_behind(self._source, self._lock, self.episode.last_error)
+        leave_behind(self._source, self._lock, self.episode.last_error, keep=True)
 
     # --- small things -------------------------------------------------------------------------------
 
@@ -386,15 +385,10 @@ class Writer:
         for _ in range(count):
             self._flushes.popleft().set_result(answer)
 
-    def _open_connection(self) -> sqlite3.Connection:
-        if self._conn is None:
+    def _file(self) -> tuple[sqlite3.Connection, Parents]:
+        if self._conn is None or self._parents is None:
             raise DatabaseError("The database is not open.")
-        return self._conn
-
-    def _known_parents(self) -> Parents:
-        if self._parents is None:
-            raise DatabaseError("The database is not open.")
-        return self._parents
+        return self._conn, self._parents
 
     def _now(self) -> float:
         return to_epoch(self._clock.wall_ns())

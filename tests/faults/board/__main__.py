@@ -20,7 +20,7 @@ from board.table import explained, rendered
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.board", description=__doc__)
-    parser.add_argument("--full", action="store_true", help="hundreds of kills, a minute of lock: about an hour")
+    parser.add_argument("--full", action="store_true", help="hundreds of kills, a minute of lock: half an hour")
     parser.add_argument("--only", action="append", default=[], metavar="WORDS", help="rows whose name contains them")
     parser.add_argument("--tries", type=int, help="of each row, instead of its own number")
     parser.add_argument("--seed", type=int, default=None, help="the one a former run printed")
