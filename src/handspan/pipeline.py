@@ -22,6 +22,7 @@ from handspan.recording.replay import JournalFiles
 from handspan.records import Registration, Session
 from handspan.redaction import redactor_for
 from handspan.settings import Settings
+from handspan.store.journalling import leave_behind
 from handspan.store.liveness import SessionLock, sidecar_dir
 from handspan.store.sessions import INTERRUPTED_MESSAGE
 from handspan.store.writer import Writer
@@ -76,16 +77,25 @@ class Pipeline:
         )
         self.writer = self._new_writer()
         self._first: threading.Lock | None = None  # in a forked child: locked once its writer runs
+        self._without_sqlite = False
         self._wire()
 
     def start(self) -> None:
         self.writer.start()
 
-    def close(self, timeout: float) -> bool:
-        """Record what still runs as interrupted, commit, end the session."""
+    def close(self, timeout: float, *, dying: bool = False) -> bool:
+        """Record what still runs as interrupted, commit, end the session. ``dying``: the process ends with this, and
+        what other threads still finish until then is the journal's, for the next start."""
         self.processor.interrupt_running(self._clock.monotonic_ns(), INTERRUPTED_MESSAGE)
+        if self._without_sqlite:
+            self.processor.close()
+            leave_behind(self.processor.queue, self._lock, "forked in the middle of a transaction", keep=True)
+            return False
+        if not dying or not self._settings.journal:
+            self.processor.close()
+        done = self.writer.close(timeout)
         self.processor.close()
-        return self.writer.close(timeout)
+        return done
 
     def before_fork(self, until: float) -> bool:
         return self.writer.before_fork(until)
@@ -97,16 +107,18 @@ class Pipeline:
         """The writer starts with the first record or registration: most children only exec, and a thread at every
         fork is a complaint of its own (opentelemetry-python#4298). What was registered before the fork is the
         parent's; a child that runs it holds it, too. Not ``clean``: the fork came in the middle of a transaction
-        that would not end, SQLite cannot be used here, and what runs is counted as lost."""
+        that would not end, SQLite cannot be used here, and what runs waits in the journal for the next start."""
         self.closing = threading.Lock()
         self.writer.forget_in_child()
         self.processor.queue.leave_journal()
         self.session = self._make_session()
         self._lock = SessionLock(self._path, self.session.instance_id)
-        self.processor.begin(self.session, self._new_journal() if clean else None)
+        self.processor.begin(self.session, self._new_journal())
         self.writer, self._first = self._new_writer(), None
+        self._without_sqlite = not clean
         if not clean:
-            self.processor.close()
+            if not self._settings.journal:
+                self.processor.close()
             return
         self._first = threading.Lock()
         self.processor.queue.on_work = self._start_in_child
@@ -128,6 +140,8 @@ class Pipeline:
         self.processor.queue.forget(numbers)
 
     def flush(self, timeout: float) -> bool:
+        if self._without_sqlite:
+            return False
         if self._first is not None and not self._first.locked():
             return True  # a forked child that has recorded nothing
         return self.writer.flush(timeout)

@@ -192,6 +192,7 @@ class Run:
         "exception_tail",
         "exception_type",
         "flags",
+        "gone",
         "in_running",
         "link_span_id",
         "link_trace_id",
@@ -234,6 +235,9 @@ class Run:
         self.error_traceback: str | None = None
         self.in_running = False
         self.recorded = False
+        """Taken: nobody may take it again. It is in flight all the same until it is in a segment."""
+        self.gone = False
+        """It ended where there was no room to take it out."""
 
 
 # --- the segment: the unit of commit ------------------------------------------------------------------

@@ -170,12 +170,12 @@ class Telemetry:
 
     def close_at_once(self) -> bool:
         """What SIGTERM and the interpreter's exit do: nothing that still runs is waited for."""
-        return self._close(self.settings.shutdown_timeout)
+        return self._close(self.settings.shutdown_timeout, dying=True)
 
-    def _close(self, timeout: float) -> bool:
+    def _close(self, timeout: float, *, dying: bool = False) -> bool:
         with self._pipeline.closing:
             if self._state == "open" and self.recording:
-                self._closed_well = self._pipeline.close(timeout)
+                self._closed_well = self._pipeline.close(timeout, dying=dying)
                 if self._lifecycle is not None:
                     self._lifecycle.end()
             if self._state != "closed":

@@ -392,3 +392,88 @@ async def test_a_journal_that_makes_no_sense_stops_nobody(make, rows, db, caplog
     assert rows("SELECT count(*) AS n FROM handler_invocations") == [{"n": 1}]
     assert [path.name for path in directory.iterdir()] == ["dead.00000001.journal.unread"]
     assert "makes no sense" in caplog.text
+
+
+async def test_a_page_somebody_copied_is_taken_over_once(run, after_next_start, db):
+    """A backup of the directory put back beside the original: no run comes twice."""
+    run(RETURNED_AND_IN_FLIGHT.format(journal=True))
+    (page,) = Path(f"{db}.handspan").glob("*.journal")
+    shutil.copy(page, page.with_name(page.name.replace("00000001", "00000077")))
+    assert sum((await after_next_start()).values()) == 201
+
+
+async def test_a_run_that_ended_but_is_not_appended_yet_is_in_flight(run, after_next_start):
+    """A thread that is not scheduled between the two, a commit, a death: the run is not forgotten."""
+    run("""
+    import time
+    telemetry = make().open()
+    listener = register(telemetry)
+    processor = telemetry._pipeline.processor
+    real, reached = processor._record_of, threading.Event()
+    def preempted(run, to_record):
+        reached.set()
+        threading.Event().wait()
+    processor._record_of = preempted
+    threading.Thread(target=lambda: telemetry.execute_sync(InvokeHandler(listener)), daemon=True).start()
+    reached.wait()
+    processor._record_of = real
+    assert telemetry.health().active == 1
+    telemetry.execute_sync(InvokeHandler(listener))
+    assert telemetry.flush()
+    die()
+    """)
+    found = await after_next_start()
+    assert sum(found.values()) == 2
+    assert found["handler", "error", "ProcessInterrupted"] == 1
+
+
+async def test_instants_past_64_bits_of_nanoseconds_do_not_cost_a_run(run, after_next_start):
+    """A job due in the year 9999, an event published in the year 1."""
+    run("""
+    from whenever import Instant
+    async def main():
+        telemetry = await make().__aenter__()
+        listener, job = register(telemetry), telemetry.register_job(tick, app_key="a.B")
+        for year in (1, 2025, 9999):
+            await telemetry.execute(ExecuteJob(job, scheduled_at=Instant.from_utc(year, 1, 2)))
+            await telemetry.execute(InvokeHandler(listener, published_at=Instant.from_utc(year, 1, 2)))
+        die()
+    asyncio.run(main())
+    """)
+    assert await after_next_start() == {("handler", "success", ""): 3, ("job", "success", ""): 3}
+
+
+async def test_a_file_of_two_names_has_one_journal(make, rows, db, tmp_path):
+    """Somebody opens it by a symlink: the living is not taken for dead."""
+    from handspan import InvokeHandler
+
+    async def on_event(event): ...
+
+    async with make(service_name="child") as living:
+        listener = living.register_listener(on_event, topic="t", app_key="a.B")
+        assert await living.aflush()
+        os.symlink(db, tmp_path / "other.db")
+        async with make(db=str(tmp_path / "other.db"), service_name="child"):
+            assert [row["stop_reason"] for row in rows("SELECT stop_reason FROM sessions")] == [None, None]
+        await living.execute(InvokeHandler(listener))
+    assert rows("SELECT count(*) AS n FROM handler_invocations") == [{"n": 1}]
+    assert {row["stop_reason"] for row in rows("SELECT stop_reason FROM sessions")} == {"clean_shutdown"}
+
+
+@pytest.mark.parametrize("instead", ["nothing", "a-file"])
+async def test_removing_the_directory_beside_a_living_process_does_not_bury_it(make, rows, db, instead):
+    """Another one starts before it has made a new lock: its last sign of life is young, so it is not taken for dead."""
+    from handspan import InvokeHandler
+
+    async def on_event(event): ...
+
+    async with make(service_name="child") as living:
+        listener = living.register_listener(on_event, topic="t", app_key="a.B")
+        assert await living.aflush()
+        shutil.rmtree(f"{db}.handspan")
+        if instead == "a-file":
+            Path(f"{db}.handspan").write_text("notes")
+        async with make(service_name="child"):
+            assert [row["stop_reason"] for row in rows("SELECT stop_reason FROM sessions ORDER BY id")] == [None, None]
+        await living.execute(InvokeHandler(listener))
+    assert rows("SELECT status, count(*) AS n FROM handler_invocations") == [{"status": "success", "n": 1}]

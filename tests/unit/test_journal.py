@@ -548,7 +548,7 @@ class Life(RuleBasedStateMachine):
 
     def bury(self):
         life = SessionLife(self.conn, Parents(self.conn), self.path, OTHER)
-        return life.bury_the_dead(JournalFiles(sidecar_dir(self.path)))
+        return life.bury_the_dead(JournalFiles(sidecar_dir(self.path)), 4e9)
 
     def check(self):
         rows = self.conn.execute(

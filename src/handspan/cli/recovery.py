@@ -1,6 +1,7 @@
 """``handspan db recover``: take over at once what a process that died left in its journal."""
 
 import os
+import time
 
 from handspan.cli.figures import amount
 from handspan.cli.options import DEFAULT_DB, Db, Json
@@ -33,7 +34,7 @@ def recover(db: Db = DEFAULT_DB, json: Json = False) -> None:
     try:
         (before,) = conn.execute(_RUNS).fetchone()
         life = SessionLife(conn, Parents(conn, Settings.load().redact_keys), path, Session("", ""))
-        sessions = life.bury_the_dead(JournalFiles(sidecar_dir(path)))
+        sessions = life.bury_the_dead(JournalFiles(sidecar_dir(path)), time.time())
         (after,) = conn.execute(_RUNS).fetchone()
     finally:
         conn.close()

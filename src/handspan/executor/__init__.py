@@ -90,7 +90,7 @@ class CommandExecutor:
                 self._cut_short(run, span, token, error)
             finally:
                 if not run.recorded:  # the end of the stack: there is room for no call
-                    run.recorded = True
+                    run.recorded = run.gone = True
                     self._recorder.missed += 1
             raise
 
@@ -123,7 +123,7 @@ class CommandExecutor:
                 self._cut_short(run, span, token, error)
             finally:
                 if not run.recorded:  # the end of the stack: there is room for no call
-                    run.recorded = True
+                    run.recorded = run.gone = True
                     self._recorder.missed += 1
             raise
 

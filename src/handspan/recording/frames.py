@@ -123,19 +123,21 @@ def start_frame(run: Run) -> bytes:
         payload = _plain((trace_id, span_id, run.start_ns, run.number))
     else:
         parent, link = run.parent_span_id, run.link_trace_id
-        payload = _encode(
-            (
-                trace_id,
-                span_id,
-                run.start_ns,
-                run.number,
-                parent.to_bytes(8, "big") if parent else None,
-                link.to_bytes(16, "big") if link else None,
-                run.link_span_id.to_bytes(8, "big") if link else None,
-                run.scheduled_ns,
-                run.queue_ns,
-            )
+        parts = (
+            trace_id,
+            span_id,
+            run.start_ns,
+            run.number,
+            parent.to_bytes(8, "big") if parent else None,
+            link.to_bytes(16, "big") if link else None,
+            run.link_span_id.to_bytes(8, "big") if link else None,
+            run.scheduled_ns,
+            run.queue_ns,
         )
+        try:
+            payload = _plain(parts)
+        except OverflowError:
+            payload = _plain([_held(part) for part in parts])
     return _pack_head(len(payload), _crc32(payload, START), START) + payload
 
 
@@ -161,11 +163,18 @@ def seal_frame(number: int, losses: list[Loss]) -> bytes:
 
 def _with_json(record: SpanRecord) -> list[Any]:
     fields = msgspec.structs.astuple(record)
-    values: list[Any] = [clean_text(value) if isinstance(value, str) else value for value in fields]
+    values: list[Any] = [_held(value) for value in fields]
     for index in (_ATTRIBUTES, _EXTRA):
         if values[index] is not None:
             values[index] = attributes_json(values[index])
     return values
+
+
+def _held(value: Any) -> Any:
+    """As MessagePack can hold it: an instant of the year 9999 is past 64 bits of nanoseconds."""
+    if isinstance(value, str):
+        return clean_text(value)
+    return max(-(2**63), min(value, 2**63 - 1)) if type(value) is int else value
 
 
 def _cleaned(values: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from functools import partial
 from os import write
 from pathlib import Path
 from time import monotonic, perf_counter
-from typing import Final
+from typing import Any, Final
 
 from handspan.recording.frames import (
     HEADER,
@@ -156,17 +156,16 @@ class Journal:
 
     def started(self, run: Run) -> bool:
         """True: the page is full, seal and turn it."""
-        return self._write(run.number, start_frame(run))
+        return self._write(run.number, start_frame, run)
 
     def ended(self, record: SpanRecord) -> bool:
-        frame = end_frame(record)
         began = perf_counter()  # every other write is measured: a disk that stalls, stalls them all
-        full = self._write(record.registration, frame)
+        full = self._write(record.registration, end_frame, record)
         if perf_counter() - began > STALL_SECONDS:
             self._stalled()
         return full
 
-    def _write(self, number: int, frame: bytes) -> bool:
+    def _write(self, number: int, frame_of: Callable[[Any], bytes], what: Run | SpanRecord) -> bool:
         page = self._page
         if page is None:
             if self.trouble is None and not self._ended:  # the first of all, before the writer has come to it
@@ -176,6 +175,7 @@ class Journal:
                 self.whole = False
                 return False
         try:
+            frame = frame_of(what)
             if number not in page.known:
                 page.append(registration_frame(number, self._registrations[number]))
                 page.known.add(number)
@@ -186,7 +186,7 @@ class Journal:
         except OSError as error:
             self._suspend(error.strerror or str(error))
             return False
-        except Exception as error:  # noqa: BLE001 - a registration that no format holds: telemetry, not service
+        except Exception as error:  # noqa: BLE001 - what no format holds: telemetry, not service
             self.whole = False
             _log.error("A span could not be written to the journal: %s: %s", type(error).__name__, error)
             return False

@@ -151,6 +151,7 @@ class DurableSpanProcessor(SpanProcessor):
                 self._idle.set()
         except BaseException as error:
             # A recursion's last frame has no room even for this; or a signal's handler raised in here.
+            run.gone = True
             if record is None or not self.queue.holds(record):
                 self.missed += 1
             if not issubclass(type(error), Exception):

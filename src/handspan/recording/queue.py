@@ -140,7 +140,7 @@ class SegmentQueue:
     def in_flight(self) -> list[Run]:
         """Without those that ended where the stack had no room to take them out."""
         with self._mutex:
-            for key in [key for key, run in self.active.items() if run.recorded]:
+            for key in [key for key, run in self.active.items() if run.gone]:
                 del self.active[key]
             return list(self.active.values())
 
@@ -304,7 +304,7 @@ class SegmentQueue:
         return some
 
     def _in_no_segment_yet(self) -> list[Run]:
-        return [run for run in self.active.values() if not run.in_running and not run.recorded and run.span_id]
+        return [run for run in self.active.values() if not run.in_running and not run.gone and run.span_id]
 
     def _remove(self, segment: Segment) -> None:
         self._nothing_dull = False  # the next one is committed now, and was left alone till then

@@ -38,10 +38,11 @@ class JournalFiles:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._read: set[Path] = set()
         self._unread: set[Path] = set()
 
     def instances(self) -> set[str]:
-        return {path.name.split(".")[0] for path in self._directory.glob(f"*.*{_SUFFIX}")}
+        return {path.name.split(".")[0] for path in self._directory.glob(f"*.*{_SUFFIX}") if path.is_file()}
 
     def orphan(self, instance_id: str) -> Orphan:
         contents = self._contents(instance_id)
@@ -53,7 +54,7 @@ class JournalFiles:
         for path in self._pages(instance_id):
             if path in self._unread:
                 _kept_unread(path)
-            else:
+            elif path in self._read:
                 path.unlink(missing_ok=True)
 
     def set_aside(self, instance_id: str) -> None:
@@ -62,7 +63,7 @@ class JournalFiles:
             _kept_unread(path)
 
     def _pages(self, instance_id: str) -> list[Path]:
-        return sorted(self._directory.glob(f"{instance_id}.*{_SUFFIX}"))
+        return sorted(path for path in self._directory.glob(f"{instance_id}.*{_SUFFIX}") if path.is_file())
 
     def _contents(self, instance_id: str) -> _Contents:
         found = _Contents()
@@ -74,6 +75,7 @@ class JournalFiles:
                 self._unread.add(path)
                 found.damaged += 1
                 continue
+            self._read.add(path)
             found.session = found.session or page.session
             found.registrations.update(page.registrations)
             found.sealed.extend(page.sealed)
@@ -91,11 +93,14 @@ def _kept_unread(path: Path) -> None:
 def _segments(contents: _Contents, session: Session, after: int) -> Iterator[Segment]:
     """Raises OSError where a page cannot be read any more."""
     running: set[bytes] = set()
-    first = True
+    before = after
     for number, extent, losses in contents.sealed:
         if number > after:
             segment = _segment(contents, session, extent, running, number, losses)
-            segment.idempotent, first = first, False  # some of its parts may be there: see store/isolation.py
+            # Some parts of the first may be there (see store/isolation.py); a page that somebody copied comes twice.
+            segment.idempotent = before in (after, number)
+            segment.losses = [] if before == number else segment.losses
+            before = number
             yield segment
     last = max([after, *(number for number, _, _ in contents.sealed)])
     for extent in contents.tails:

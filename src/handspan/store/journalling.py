@@ -15,19 +15,25 @@ _log = logging.getLogger("handspan.store")
 
 class JournalWatch:
     """Says once when the journal alone fails, and once when it is over: in the log, and to whoever reads the file.
-    When the database fails, too, its episode says it."""
+    What begins with an episode of the database's, its first line says, and its last that it is over."""
 
     def __init__(self, incidents: Incidents, now: Callable[[], float]) -> None:
-        self._incidents, self._now, self._said = incidents, now, False
+        self._incidents, self._now, self._said, self._quiet = incidents, now, False, False
+
+    def told(self, trouble: str | None) -> None:
+        """An episode's first line said so."""
+        self._quiet = trouble is not None and not self._said
 
     def look(self, trouble: str | None) -> None:
-        if trouble is not None and not self._said:
+        if trouble is None:
+            self._quiet = False
+        if trouble is not None and not self._said and not self._quiet:
             _log.error("The journal cannot be written (%s): a kill -9 now loses what is not committed.", trouble)
             self._incidents.note(Incident(JOURNAL_SUSPENDED, trouble, self._now()))
         elif trouble is None and self._said:
             _log.warning("The journal is written again.")
             self._incidents.over(JOURNAL_SUSPENDED)
-        self._said = trouble is not None
+        self._said = trouble is not None and not self._quiet
 
 
 def release_pages(conn: sqlite3.Connection, source: SegmentSource) -> None:

@@ -15,8 +15,8 @@ __all__ = ["SessionLock", "abandoned_journals", "is_alive", "noted", "sidecar_di
 
 
 def sidecar_dir(path: str) -> Path:
-    """Where what belongs to sessions and not to the database lies."""
-    return Path(f"{path}.handspan")
+    """Where what belongs to sessions and not to the database lies: beside the file, whatever name leads to it."""
+    return Path(f"{os.path.realpath(path)}.handspan")
 
 
 def _lock_path(path: str, instance_id: str) -> Path:

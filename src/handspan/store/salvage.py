@@ -5,6 +5,7 @@ fresh file of ours; then each table is read around its damage, what the new file
 anything) is left out, and rows whose parents are gone get stand-ins.
 """
 
+import math
 import os
 import shutil
 import sqlite3
@@ -226,7 +227,7 @@ def _mend(into: sqlite3.Connection, target: str) -> None:
         into.execute(f"DELETE FROM {table} WHERE id = ?", [row_id])
     into.execute("COMMIT")
     into.execute("PRAGMA foreign_keys = ON")
-    SessionLife(into, Parents(into), target, Session("salvage", "")).bury_the_dead(_NoJournals())
+    SessionLife(into, Parents(into), target, Session("salvage", "")).bury_the_dead(_NoJournals(), math.inf)
     into.execute("PRAGMA optimize")
 
 

@@ -23,6 +23,7 @@ _log = logging.getLogger("handspan.store")
 
 INTERRUPTED_MESSAGE: Final = "The process ended while this ran."
 HOUR_NS: Final = 3_600 * 10**9
+LOCKLESS: Final = 100.0  # seconds, three heartbeats: how long a session without a lock file is believed to live
 LOCK_TRIES: Final = 20
 RETIRE_AFTER: Final = 60.0  # seconds an application has to register what it registers
 
@@ -52,16 +53,18 @@ class SessionLife:
             self._conn.execute(_SQL["clear_running"], {"session_id": values["session_id"]})
             self._conn.execute(_SQL["release_all"], {"session_id": values["session_id"]})
 
-    def bury_the_dead(self, journals: Journals) -> int:
+    def bury_the_dead(self, journals: Journals, now: float) -> int:
         """End the sessions whose process is gone: what their journals hold is committed, what they had in flight
         becomes ProcessInterrupted. Each under its own lock, which dies with us: nobody does it twice at once."""
         open_ = self._conn.execute(_SQL["open_sessions"], {"instance_id": self._session.instance_id}).fetchall()
-        left = journals.instances() - {self._session.instance_id}
+        beside = (journals.instances() | noted(self._path)) - {self._session.instance_id}
+        seen = {instance_id: heartbeat for _, instance_id, heartbeat in open_}
         buried = 0
-        others = left | noted(self._path) - {self._session.instance_id}
-        for instance_id in sorted(others.union(instance_id for _, instance_id, _ in open_)):
+        for instance_id in sorted(beside.union(seen)):
             if is_alive(self._path, instance_id):
                 continue
+            if instance_id not in beside and now - seen[instance_id] < LOCKLESS:
+                continue  # somebody removed its lock, perhaps: a living one makes another
             lock = SessionLock(self._path, instance_id)
             try:
                 lock.acquire()
@@ -70,7 +73,8 @@ class SessionLife:
             except OSError as error:
                 _log.debug("No lock for the session %s: %s", instance_id, error)
             try:
-                orphan = journals.orphan(instance_id) if instance_id in left else None
+                # Asked again, under the lock: it may have lived, and made its first page, when we looked before.
+                orphan = journals.orphan(instance_id) if instance_id in journals.instances() else None
                 buried += self._bury(instance_id, orphan)
                 journals.forget(instance_id)
             except OSError as error:

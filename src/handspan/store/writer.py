@@ -301,7 +301,7 @@ class Writer:
             with explained(path):
                 life.begin(self._lock, self._now())
                 self._source.keep_journal(stuck=False)
-                buried = life.bury_the_dead(self._journals)
+                buried = life.bury_the_dead(self._journals, self._now())
         except BaseException:
             conn.close()
             raise
@@ -340,9 +340,9 @@ class Writer:
         left = self._damage.handle(error, self._drop_connection)
         if left is None:
             return
-        self.episode.failed(
-            explain(left, self._path) if isinstance(left, sqlite3.Error) else left, self._source.journal_trouble
-        )
+        trouble = self._source.journal_trouble
+        (self._journal_watch.told if self.episode.since is None else self._journal_watch.look)(trouble)
+        self.episode.failed(explain(left, self._path) if isinstance(left, sqlite3.Error) else left, trouble)
         self._answer_tried(None)
         if not is_busy(error):
             self._drop_connection()  # after an I/O error a fresh one sees what is really there
