@@ -260,7 +260,7 @@ async def test_after_an_orderly_end_nobody_looks(db, make, monkeypatch):
             await telemetry.execute(InvokeHandler(listener))
     assert started == []
     with closing(sqlite3.connect(db)) as conn:
-        conn.execute("UPDATE sessions SET stopped_at = NULL, stop_reason = NULL")
+        conn.execute("UPDATE sessions SET stopped_at = NULL, stop_reason = NULL, last_heartbeat_at = 1")
         conn.commit()
     async with make():
         pass

@@ -216,7 +216,7 @@ async def test_a_wall_clock_that_jumps_while_recording_costs_nothing(make, rows)
     """Back to 1970, ahead ten years, and home again: every run is a row with a true duration, the session ends well,
     its heart has beaten, and the file can be used."""
     jumps = [NOW, 0, NOW + 3_650 * DAY, 1_000_000, NOW - DAY] * 20 + [NOW]
-    async with make(clock=JumpingClock(*jumps), heartbeat_interval=0.01) as telemetry:
+    async with make(clock=JumpingClock(*jumps), heartbeat_interval=0.01, db_retention_days=36_500) as telemetry:
         listener = telemetry.register_listener(on_event, topic="t", app_key=APP)
         job = telemetry.register_job(lambda: None, app_key=APP, job_name="j")
         for _ in range(10):

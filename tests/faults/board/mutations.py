@@ -6,6 +6,7 @@ raises, and the row that should be red with it says so.
 
 import itertools
 import logging
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -143,8 +144,15 @@ def line_per_try() -> None:
 
 @mutation
 def no_session_lock() -> None:
-    """Nobody can tell that this process lives."""
-    replaced(handspan.store.liveness.SessionLock, "acquire", lambda _: lambda self: None)
+    """The lock's file is there, and nobody holds it: this process looks dead."""
+
+    def make(_: Any) -> Any:
+        def acquire(self: Any) -> None:
+            os.close(self._created())
+
+        return acquire
+
+    replaced(handspan.store.liveness.SessionLock, "acquire", make)
 
 
 @mutation
