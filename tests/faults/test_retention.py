@@ -139,7 +139,7 @@ def test_a_dry_run_and_a_prune_agree_on_sessions_that_something_still_knows(stor
     "comes",
     [
         "INSERT INTO registration_holders (kind, registration_id, session_id) VALUES ('handler', 1, 11)",
-        "INSERT INTO running (session_id, trace_id, span_id, listener_id, execution_start_ts) VALUES (11, '', '', 1, 1)",
+        "INSERT INTO running (session_id, span_id, trace_id, listener_id, execution_start_ts) VALUES (11, 1, 1, 1, 1)",
         "INSERT INTO incidents (session_id, started_at, kind, detail) VALUES (11, 1, 'database_replaced', '')",
     ],
 )
