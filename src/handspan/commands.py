@@ -31,7 +31,8 @@ def is_async_callable(call: Callable[..., object]) -> bool:
     """True for a coroutine function, also behind ``functools.partial`` or ``__call__``."""
     while isinstance(call, partial):
         call = call.func
-    return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "__call__", None))  # noqa: B004
+    its_call = getattr(call, "__call__", None)  # noqa: B004 - what it is, not whether there is one
+    return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(its_call)
 
 
 class Handle:

@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 __all__ = ["Forking", "join", "leave"]
@@ -31,8 +32,14 @@ class Forking(Protocol):
 
 
 def join(member: Forking) -> None:
-    """From now on, until :func:`leave`. Twice is once."""
-    _members[id(member)] = weakref.ref(member)
+    """From now on, until :func:`leave`, or until it is gone. Twice is once."""
+    key = id(member)
+
+    def forget(reference: "weakref.ref[Forking]") -> None:
+        if _members.get(key) is reference:
+            del _members[key]
+
+    _members[key] = weakref.ref(member, forget)
     _hooks.install()
 
 
@@ -55,14 +62,9 @@ class _Hooks:
 
     def _before(self) -> None:
         until = time.monotonic() + FORK_WAIT
-        asked: list[tuple[Forking, bool]] = []
-        for key, reference in list(_members.items()):
-            member = reference()
-            if member is None:
-                _members.pop(key, None)
-            else:  # who was asked is who is told: closing may come in between
-                asked.append((member, _safely(lambda member=member: member.before_fork(until))))  # type: ignore[misc]
-        self._told.asked = asked
+        members = [reference() for reference in _members.copy().values()]
+        # Who was asked is who is told: closing may come in between.
+        self._told.asked = [(each, _safely(partial(each.before_fork, until))) for each in members if each is not None]
 
     def _in_parent(self) -> None:
         for member, clean in self._take():
@@ -74,7 +76,7 @@ class _Hooks:
         # One connection that came along is enough: SQLite's table of locks is one for the process, and its children.
         self._tainted = self._tainted or not all(clean for _, clean in asked)
         for member, _ in asked:
-            _safely(lambda member=member: member.after_fork_in_child(clean=not self._tainted))  # type: ignore[misc]
+            _safely(partial(member.after_fork_in_child, clean=not self._tainted))
 
     def _take(self) -> list[tuple[Forking, bool]]:
         asked: list[tuple[Forking, bool]] = getattr(self._told, "asked", [])

@@ -7,6 +7,7 @@ its own, must not grow either.
 """
 
 import inspect
+import itertools
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from whenever import Instant
 from handspan.clock import to_epoch, to_ns
 from handspan.commands import ErrorHook, Handle, Job, Listener
 from handspan.errors import DuplicateRegistrationError, RegistrationError
+from handspan.forking import join
 from handspan.records import ListenerRegistration, Registration, ScheduledJobRegistration
 from handspan.redaction import Redactor
 from handspan.serialize import safe_json_serialize
@@ -64,12 +66,22 @@ class Registry:
         self._owner = owner
         self._sink, self._forget, self._redactor = recording.sink, recording.forget, redactor
         self._registrations = recording.registrations
-        self._last_number = 0
+        self._counter = itertools.count(1)
         self._handles: Counter[int] = Counter()
         self._collected: deque[tuple[Key, int]] = deque()  # filled by the garbage collector: no lock may be taken there
         self._live: dict[Key, Handle] = {}
         self._numbers: dict[Key, int] = {}
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()  # the handler of a signal may register while its thread is in here
+        join(self)
+
+    def before_fork(self, until: float) -> bool:  # noqa: ARG002 - the protocol's; nothing to wait for
+        return True
+
+    def after_fork_in_parent(self) -> None: ...
+
+    def after_fork_in_child(self, *, clean: bool) -> None:  # noqa: ARG002 - the protocol's; no SQLite here
+        """A thread that held the mutex is not there to release it. What it was at counts as the parent's."""
+        self._mutex = threading.RLock()
 
     def register_listener(
         self,
@@ -161,12 +173,9 @@ class Registry:
         **arguments: Any,
     ) -> Any:
         with self._mutex:
-            if key in self._live:
-                raise DuplicateRegistrationError(f"{what} already exists for this app instance.")
             self._forget_collected()
-            if key not in self._numbers:
-                self._last_number += 1
-            number = self._numbers.setdefault(key, self._last_number)
+            # A signal's handler may come in after any call: no key may get another's number, nor two handles.
+            number = self._numbers.setdefault(key, self._numbers.get(key) or next(self._counter))
             handle = handle_type(
                 registration,
                 call,
@@ -177,7 +186,8 @@ class Registry:
                 on_end=lambda ended, retired: self._end(key, ended, retired=retired),
                 **arguments,
             )
-            self._live[key] = handle
+            if self._live.setdefault(key, handle) is not handle:
+                raise DuplicateRegistrationError(f"{what} already exists for this app instance.")
             self._handles[number] += 1
             finalize(handle, self._collected.append, (key, number)).atexit = False
             self._registrations[number] = registration

@@ -89,7 +89,8 @@ def callable_source(call: Callable[..., Any]) -> CallableSource:
     qualname = str(target.__qualname__)
     module = getattr(target, "__module__", None)
     function = _unwrapped(target)
-    code = getattr(function, "__code__", None) or getattr(getattr(target, "__call__", None), "__code__", None)  # noqa: B004
+    its_call = getattr(target, "__call__", None)  # noqa: B004 - what it is, not whether there is one
+    code = getattr(function, "__code__", None) or getattr(its_call, "__code__", None)
     return CallableSource(
         method=str(getattr(target, "__name__", qualname)),
         qualified=f"{module}.{qualname}" if module else qualname,

@@ -310,6 +310,35 @@ async def test_a_child_that_only_registers_is_a_session_that_holds_it(program, r
     assert [row["name"] for row in rows("SELECT name FROM listeners ORDER BY id")] == ["on_event", "of the child"]
 
 
+async def test_a_fork_in_the_middle_of_a_registration_leaves_the_child_free_to_register(program, rows):
+    """The thread that holds the registry is not there in the child, and never lets go of it."""
+    program("""
+    import signal, threading
+    telemetry = make().open()
+    writer = telemetry._pipeline.writer
+    inside, go_on, to_the_writer = threading.Event(), threading.Event(), writer.register
+    def held(*row):
+        inside.set()
+        go_on.wait()
+        to_the_writer(*row)
+    writer.register = held
+    thread = threading.Thread(target=register, args=(telemetry,), kwargs={"name": "of the parent"})
+    thread.start()
+    inside.wait()
+    def work():
+        signal.alarm(10)  # not for ever, should it hang
+        register(telemetry, name="of the child")
+        assert telemetry.close()
+    fork(work)
+    go_on.set()
+    thread.join()
+    assert telemetry.close()
+    """)
+    assert_sound(rows, 2)
+    names = [row["name"] for row in rows("SELECT name FROM listeners ORDER BY name")]
+    assert names == ["of the child", "of the parent"]
+
+
 @pytest.mark.parametrize("how", ["os._exit", "close"])
 async def test_a_fork_in_the_middle_of_what_will_not_end_leaves_the_childs_runs_in_its_journal(
     program, make, rows, db, how

@@ -4,21 +4,27 @@ import dis
 import itertools
 import os
 import sys
-from contextlib import contextmanager
+import threading
+from contextlib import contextmanager, suppress
 from functools import cache
 
 import pytest
 
 import handspan
 from handspan import InvokeHandler
+from handspan.errors import DuplicateRegistrationError
 from handspan.spans import run_of
 
 OURS = os.path.dirname(handspan.__file__)
 
 
+def ctrl_c():
+    raise KeyboardInterrupt
+
+
 @contextmanager
-def interrupted_at(moment):
-    """KeyboardInterrupt at that moment, counted over the frames of ours that run meanwhile. The interpreter runs
+def interrupted_at(moment, by=ctrl_c):
+    """That comes in at that moment, counted over the frames of ours that run meanwhile. The interpreter runs
     signals' handlers where a function begins and after a call has returned, and nowhere else in straight code."""
     left, place = moment, []
 
@@ -29,9 +35,9 @@ def interrupted_at(moment):
         frame.f_trace_opcodes = True
         if event == "opcode" and frame.f_lasti in moments(frame.f_code):
             left -= 1
-            if left < 0:
+            if left < 0 and not place:
                 place.append(f"{os.path.relpath(frame.f_code.co_filename, OURS)}:{frame.f_lineno}")
-                raise KeyboardInterrupt
+                by()
         return trace
 
     before = sys.gettrace()
@@ -88,3 +94,36 @@ def test_an_interrupt_at_any_instruction_leaves_no_run_in_flight(make, rows, cap
             moment += 1
     assert result.error_type == error_type
     assert moment > 50
+
+
+def test_a_signals_handler_may_register_at_any_instruction_of_a_registration(make, rows):
+    """It waits for nothing that its own thread holds, no number stands for two listeners, and of two that ask for
+    one key one gets it."""
+    made, places = [], []
+
+    def register(telemetry, topic):
+        with suppress(DuplicateRegistrationError):
+            made.append(telemetry.register_listener(lambda event: None, topic=topic, app_key="a.B", name="on"))
+
+    def both(telemetry, moment):
+        register(telemetry, f"the handler's {moment}")
+        register(telemetry, f"{moment}")
+
+    def at_every_moment(telemetry):
+        for moment in itertools.count():
+            with interrupted_at(moment, lambda: both(telemetry, moment)) as place:  # noqa: B023 - runs in this turn
+                register(telemetry, f"{moment}")
+            if not place:
+                return
+            places.extend(place)
+
+    with make() as telemetry:
+        thread = threading.Thread(target=at_every_moment, args=(telemetry,), daemon=True)
+        thread.start()
+        thread.join(60)
+        assert not thread.is_alive(), places[-1]
+        assert len(places) > 40
+    assert len({listener.number for listener in made}) == len(made)
+    topics = [row["topic"] for row in rows("SELECT topic FROM listeners")]
+    assert sorted(topics) == sorted(listener.topic for listener in made)
+    assert len(made) == 2 * len(places) + 1

@@ -109,6 +109,54 @@ def test_of_incidents_the_newest_stay(store):
     assert kept == (KEEP_INCIDENTS, 30.0)
 
 
+OLD_SESSIONS = """
+WITH RECURSIVE n(i) AS (SELECT 11 UNION ALL SELECT i + 1 FROM n WHERE i < 14)
+INSERT INTO sessions (id, service_id, instance_id, started_at, last_heartbeat_at, stopped_at, stop_reason)
+SELECT i, 1, 'i' || i, 1, 1, 1, 'crash' FROM n
+"""
+
+
+def test_a_dry_run_and_a_prune_agree_on_sessions_that_something_still_knows(store):
+    """Of four that ended long ago, one has an incident that stays, and one a listener it never let go of. One has
+    an incident that goes itself, as surplus: that one goes like the fourth, which has nothing."""
+    conn, parents = store
+    fill(conn, parents, 1, 1)
+    conn.execute(OLD_SESSIONS)
+    conn.execute("INSERT INTO registration_holders (kind, registration_id, session_id) VALUES ('handler', 1, 14)")
+    add = "INSERT INTO incidents (session_id, started_at, kind, detail) VALUES (?, 1, 'database_unavailable', '')"
+    conn.executemany(add, [(12,), *[(11,)] * KEEP_INCIDENTS])
+    said = []
+    for dry in (True, False):
+        retention = Retention(conn, days=7, max_bytes=10**9, dry=dry, detailed=True, sessions_worth=1)
+        for _ in retention.run(NOW):
+            pass
+        said.append({gone.kind: gone.rows for gone in retention.pruned.details})
+    assert said == [{"session": 2, "incident": 1}] * 2
+    assert conn.execute("SELECT id FROM sessions ORDER BY id").fetchall() == [(1,), (11,), (14,)]
+
+
+@pytest.mark.parametrize(
+    "comes",
+    [
+        "INSERT INTO registration_holders (kind, registration_id, session_id) VALUES ('handler', 1, 11)",
+        "INSERT INTO running (session_id, span_id, trace_id, listener_id, execution_start_ts) VALUES (11, 1, 1, 1, 1)",
+        "INSERT INTO incidents (session_id, started_at, kind, detail) VALUES (11, 1, 'database_replaced', '')",
+    ],
+)
+def test_a_session_that_is_known_again_by_the_time_it_goes_stays(store, comes):
+    """Between looking and deleting others write; foreign keys are off while sessions go, and would not tell."""
+    conn, parents = store
+    fill(conn, parents, 1, 1)
+    conn.execute(OLD_SESSIONS)
+    found = "SELECT count(*) FROM temp.doomed WHERE kind = 'session'"
+    for _ in Retention(conn, days=7, max_bytes=10**9, sessions_worth=1).run(NOW):
+        if comes and conn.execute(found).fetchone() == (4,):
+            conn.execute(comes)
+            comes = None
+    assert comes is None
+    assert conn.execute("SELECT id FROM sessions ORDER BY id").fetchall() == [(1,), (11,)]
+
+
 async def test_a_running_application_prunes_and_goes_on_recording(make, rows, db):
     """Retention runs at start, on the writer's thread, between commits; what was pruned is not missed."""
     import handspan

@@ -8,24 +8,10 @@ import sys
 
 import pytest
 from board.disks import forget_shim
-from board.field import HAS_JOURNAL
 from board.play import play, rows
 from board.table import explained
 
 SEED = 20_260_727  # one draw of instants for CI; the runner takes another each time, and prints it
-
-WITHOUT_JOURNAL = pytest.mark.xfail(
-    condition=not HAS_JOURNAL, reason="without the journal a kill -9 takes what no commit had", strict=True
-)
-
-
-def expected(row):
-    """What is known to be owed is run and must be red, so that nobody forgets to take the mark off."""
-    if "journal-off" in row.switches:
-        return [WITHOUT_JOURNAL]
-    if row.owed:
-        return [pytest.mark.xfail(reason=row.owed, run=False)]
-    return []
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -34,9 +20,7 @@ def _no_shim_left():
     forget_shim()
 
 
-@pytest.mark.parametrize(
-    "row", [pytest.param(row, marks=expected(row), id=row.name.replace(" ", "-")) for row in rows()]
-)
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.name.replace(" ", "-")) for row in rows()])
 def test_the_fault_costs_what_is_promised_and_no_more(row, tmp_path):
     """Nothing lost, doubled, wrong or unaccounted; nothing reaches the application; the file is sound."""
     result = play(row, seed=SEED, within=tmp_path)

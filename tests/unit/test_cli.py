@@ -423,6 +423,8 @@ def test_check_of_what_lies_beside(house: str, run: Run) -> None:
     sidecar.mkdir()
     (sidecar / "fourth.lock").touch()
     (sidecar / "fourth.journal").write_bytes(b"12345")
+    for number in range(1, 5):
+        (sidecar / f"third.0000000{number}.journal.unread").write_bytes(b"?")
     found = document(run, "db", "check", "--db", house)
     assert found["sound"] is True
     assert found["notes"] == [
@@ -430,6 +432,11 @@ def test_check_of_what_lies_beside(house: str, run: Run) -> None:
         "1 of 1 session locks are of processes that are gone.",
         "1 journal files (5 bytes) of processes that are gone wait to be read back.",
         "The next start of an application takes care of them; `handspan db recover` does it now.",
+        (
+            f"4 journal files in {sidecar} could not be read, damaged or of a newer handspan, and are kept: "
+            "third.00000001.journal.unread, third.00000002.journal.unread, third.00000003.journal.unread and more. "
+            "Renamed back to .journal, the next start tries them again."
+        ),
     ]
     assert f"A damaged file was set aside as {aside}." in flat(run("status", "--db", house)[1])
     assert document(run, "status", "--db", house)["status"]["set_aside"] == [str(aside)]

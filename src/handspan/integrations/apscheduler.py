@@ -81,7 +81,9 @@ class Instrumentation:
             ap.EVENT_SCHEDULER_RESUMED: lambda _: self._follow_all(None),
             ap.EVENT_SCHEDULER_PAUSED: self._stands_still,
             ap.EVENT_SCHEDULER_SHUTDOWN: self._stands_still,
-            ap.EVENT_EXECUTOR_ADDED: lambda event: self._wrap_executor(scheduler._executors[event.alias]),  # noqa: SLF001
+            ap.EVENT_EXECUTOR_ADDED: lambda event: self._wrap_executor(
+                scheduler._executors[event.alias]  # noqa: SLF001 - the event has its name only
+            ),
         }
         scheduler.add_listener(self._noticed)
         self._replace(scheduler, "add_job", self._add_job(scheduler.add_job))
@@ -146,7 +148,7 @@ class Instrumentation:
     def _alias(self, job: Any, hint: str | None) -> str:
         known = job._jobstore_alias or hint  # noqa: SLF001 - pending jobs have none yet, and no event has a job
         if known is None:
-            pending = self._scheduler._pending_jobs  # noqa: SLF001
+            pending = self._scheduler._pending_jobs  # noqa: SLF001 - get_jobs() does not tell their stores
             known = next((alias for one, alias, _ in pending if one is job), "default")
         return str(known)
 

@@ -208,7 +208,8 @@ def _error_of(result: Any, cmd: Any) -> BaseException | None:
     elif result.is_di_failure:
         found = DependencyError(result.error_message or "")
     elif result.exc is not None:
-        return result.exc  # type: ignore[no-any-return]
+        raised: BaseException = result.exc
+        return raised
     else:
         found = RuntimeError(result.error_message or status)
     found.__cause__ = result.exc

@@ -39,20 +39,20 @@ class FanOut(SynchronousMultiSpanProcessor):
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         for processor in self._span_processors:
-            self._guarded(processor, lambda p=processor: p.on_start(span, parent_context))  # type: ignore[misc]
+            self._guarded(processor, lambda p: p.on_start(span, parent_context))
 
     def on_end(self, span: ReadableSpan) -> None:
         for processor in self._span_processors:
-            self._guarded(processor, lambda p=processor: p.on_end(span))  # type: ignore[misc]
+            self._guarded(processor, lambda p: p.on_end(span))
 
     def light_ended(self, span: ReadableSpan) -> None:
         """A light span, made a true one, to the processors that joined while it ran."""
         for processor in self.others:
-            self._guarded(processor, lambda p=processor: p.on_end(span))  # type: ignore[misc]
+            self._guarded(processor, lambda p: p.on_end(span))
 
-    def _guarded(self, processor: SpanProcessor, call: Callable[[], None]) -> None:
+    def _guarded(self, processor: SpanProcessor, call: Callable[[SpanProcessor], None]) -> None:
         try:
-            call()
+            call(processor)
         except Exception:  # noqa: BLE001 - somebody else's processor
             if id(processor) not in self._complained:
                 self._complained.add(id(processor))

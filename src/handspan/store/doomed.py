@@ -15,11 +15,13 @@ from typing import Any, Final, Literal
 from handspan.store.batches import LARGEST_BATCH, Batches
 from handspan.store.statements import statements
 
-__all__ = ["NO_ROW", "Doomed", "Gone", "RunKind", "as_ns", "for_kind", "ids"]
+__all__ = ["DAY", "KINDS", "NO_ROW", "Doomed", "Gone", "RunKind", "as_ns", "for_kind", "ids"]
 
 RunKind = Literal["handler", "job"]
 _SQL: Final = statements("sql/retention.sql")
+KINDS: Final[tuple[RunKind, RunKind]] = ("handler", "job")
 HOUR: Final = 3600
+DAY: Final = 86_400
 NO_ROW: Final = -(2**63)
 LAST_ROW: Final = 2**63 - 1
 _FOR_JOBS: Final = {
@@ -93,10 +95,6 @@ class Doomed:
     def details(self) -> list[Gone]:
         return sorted(self._details.values(), key=lambda gone: (-gone.rows, gone.kind, gone.reason, gone.name or ""))
 
-    @property
-    def is_dry(self) -> bool:
-        return self._dry
-
     def values(self, values: dict[str, Any]) -> dict[str, Any]:
         return {"batch": self._batch, "room": max(1, self.room), **values}
 
@@ -114,7 +112,7 @@ class Doomed:
             edge = self._ask(for_kind(_SQL["run_window"], kind), values | {"window": window})
             last_ts, last_row = edge or (math.inf, LAST_ROW)
             room = window if limit is None else min(window, limit)
-            chosen = self._choose(
+            chosen = self.choose(
                 for_kind(_SQL["doom_runs"], kind), values | {"last_ts": last_ts, "last_row": last_row, "room": room}
             )
             if limit is not None:
@@ -132,7 +130,7 @@ class Doomed:
         values = {"row": NO_ROW, **values}
         while limit is None or limit > 0:
             room = self.room if limit is None else min(self.room, limit)
-            chosen = self._choose(_SQL[statement], values | {"room": room})
+            chosen = self.choose(_SQL[statement], values | {"room": room})
             if not chosen:
                 return
             if self._dry:
@@ -144,9 +142,6 @@ class Doomed:
             yield chosen
 
     def choose(self, sql: str, values: dict[str, Any]) -> int:
-        return self._choose(sql, values)
-
-    def _choose(self, sql: str, values: dict[str, Any]) -> int:
         chosen = self._conn.execute(sql, self.values(values)).rowcount
         self._waiting += chosen
         return chosen
@@ -159,12 +154,12 @@ class Doomed:
             return
         if self._dry:
             if self.any_spans:
-                self._choose(_SQL["doom_their_spans"], {"room": -1})
+                self.choose(_SQL["doom_their_spans"], {"room": -1})
             self._note()
         else:
             if self.any_spans:
                 yield from self._delete_spans()
-            for kind in ("handler", "job"):
+            for kind in KINDS:
                 if self._ask("SELECT 1 FROM temp.doomed WHERE kind = ? LIMIT 1", (kind,)):
                     self._delete(kind, [for_kind(_SQL["count_runs"], kind), for_kind(_SQL["delete_runs"], kind)])
             self._note()

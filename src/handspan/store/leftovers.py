@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from handspan.store.doomed import Doomed, for_kind
+from handspan.store.doomed import DAY, Doomed, for_kind
 from handspan.store.statements import statements
 
 __all__ = ["KEEP_INCIDENTS", "SESSIONS_WORTH", "Keep", "leftovers"]
 
 _SQL: Final = statements("sql/leftovers.sql")
-DAY: Final = 86_400.0
 SESSION_DAYS: Final = 30.0  # after its end, at least, also if nothing of it is left
 LEDGER_DAYS: Final = 365.0  # after its session's end
 SESSIONS_WORTH: Final = 1000  # about 300 kB

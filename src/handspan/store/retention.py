@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from handspan.store.batches import Batches
-from handspan.store.doomed import NO_ROW, Doomed, Gone, RunKind, as_ns, for_kind, ids
+from handspan.store.doomed import DAY, KINDS, NO_ROW, Doomed, Gone, as_ns, for_kind, ids
 from handspan.store.leftovers import SESSIONS_WORTH, Keep, leftovers
 from handspan.store.options import WriterOptions
 from handspan.store.shares import Portion, make_plan
@@ -29,8 +29,6 @@ __all__ = ["Gone", "Pruned", "Retention", "live_bytes", "max_bytes"]
 
 _SQL: Final = statements("sql/retention.sql")
 _log = logging.getLogger("handspan.store")
-KINDS: Final[tuple[RunKind, RunKind]] = ("handler", "job")
-DAY: Final = 86_400
 SIZE_TARGET: Final = 0.9  # of the bound, so that the next pass is not at once
 NEXT_TARGET: Final = 0.97  # of a further plan: it is to end just under the bound, and not to take twice as much
 ENOUGH: Final = 0.8  # of the bound: a plan that misjudged is stopped here

@@ -19,14 +19,13 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from handspan.store.doomed import RunKind, as_ns, for_kind, ids
+from handspan.store.doomed import KINDS, RunKind, as_ns, for_kind, ids
 from handspan.store.statements import statements
 
 __all__ = ["WORTHS", "Portion", "lowered", "make_plan"]
 
 _SQL: Final = statements("sql/shares.sql")
 _RETENTION: Final = statements("sql/retention.sql")
-KINDS: Final[tuple[RunKind, RunKind]] = ("handler", "job")
 WORTHS: Final = ("dull", "slow", "cancelled", "error")
 
 HABIT_RUNS: Final = 200  # newest runs that make a habit

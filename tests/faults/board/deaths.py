@@ -4,7 +4,7 @@ import signal
 from pathlib import Path
 
 from board.account import read_account, used_slots
-from board.field import HAS_JOURNAL, Field, Worker
+from board.field import Field, Worker
 from board.referee import Expected, judge
 from board.row import Result, row
 
@@ -176,7 +176,7 @@ def _damaged(field: Field, result: Result, tries: int, how: str) -> None:
         dead = worker.kill()
         found = [path for path in _journals(db) if path.stat().st_size > 0]
         if not found:
-            result.verdict.problem("there is no journal to damage" if HAS_JOURNAL else "without the journal")
+            result.verdict.problem("there is no journal to damage")
         else:
             page = max(found, key=lambda path: (path.stat().st_size, path.name))
             share = _damage(field, page, how)

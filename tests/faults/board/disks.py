@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from board.field import HAS_JOURNAL, Field, Worker
+from board.field import Field, Worker
 from board.referee import Verdict, judge
 from board.row import LeftOut, Result, row
 
@@ -269,7 +269,7 @@ def locked(field: Field, result: Result, tries: int) -> None:
 def bound(field: Field, result: Result, tries: int) -> None:
     """The lock is held until the queue's bound has been passed thrice: it sheds, and the ledger tells how many."""
     for _ in range(tries):
-        verdict = _past_the_bound(field, result, **({"journal": False} if HAS_JOURNAL else {}))
+        verdict = _past_the_bound(field, result, journal=False)
         if not verdict.ledger:
             verdict.problem("nothing was shed: nothing is shown")
     result.note = f"{result.verdict.ledger} shed, all in the ledger"
@@ -278,8 +278,6 @@ def bound(field: Field, result: Result, tries: int) -> None:
 @row("memory's bound, with the journal", tries=1, full=5, switches=("lose-some", "unbounded"))
 def bound_with_journal(field: Field, result: Result, tries: int) -> None:
     """The same, and nothing is shed: what memory does not hold is read back from the journal."""
-    if not HAS_JOURNAL:
-        raise LeftOut("there is no journal yet")
     for _ in range(tries):
         verdict = _past_the_bound(field, result)
         if verdict.ledger:

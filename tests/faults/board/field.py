@@ -4,7 +4,6 @@ Nothing outlives the ``with`` block: workers are killed, mounts undone, also aft
 """
 
 import contextlib
-import dataclasses
 import json
 import os
 import random
@@ -20,10 +19,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from board.referee import Expected
-from handspan import Settings
 
 FAULTS = Path(__file__).resolve().parents[1]
-HAS_JOURNAL = "journal" in {field.name for field in dataclasses.fields(Settings)}
 SETTINGS = {"busy_timeout": 0.3, "set_global_providers": False}
 
 
@@ -179,7 +176,7 @@ class Field:
         """Start one. ``whole``: never with the switch that breaks it."""
         name = f"w{len(self._workers)}"
         broken = None if whole else self.broken
-        if HAS_JOURNAL and broken == "journal-off":
+        if broken == "journal-off":
             settings["journal"] = False
         config = {
             "name": name, "db": str(db), "account": str(self.path / f"{name}.account"),

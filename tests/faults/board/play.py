@@ -8,7 +8,7 @@ from pathlib import Path
 import board.deaths
 import board.disks
 import board.files  # noqa: F401 - each adds its rows
-from board.field import HAS_JOURNAL, Field, Late, Misfit
+from board.field import Field, Late, Misfit
 from board.row import ROWS, LeftOut, Result, Row
 
 SPARE = 10.0  # seconds more than the tries have
@@ -41,8 +41,6 @@ def play(
     except BaseException:
         where.remove()
         raise
-    if not HAS_JOURNAL and "journal-off" in row.switches:
-        result.note = " ".join(filter(None, (result.note, "(no journal yet)")))
     if result.red:
         result.directory = str(where.path)
     else:

@@ -57,18 +57,16 @@ class Row:
     """Each of them must make it red."""
     seconds: float = 25.0
     """For one try; the row's deadline is that many times its tries, and a little."""
-    owed: str | None = None
-    """Why it is not green yet."""
 
 
 ROWS: list[Row] = []
 
 
 def row(
-    name: str, *, tries: int, full: int, switches: tuple[str, ...], seconds: float = 25.0, owed: str | None = None
+    name: str, *, tries: int, full: int, switches: tuple[str, ...], seconds: float = 25.0
 ) -> Callable[[Callable[[Field, Result, int], None]], Callable[[Field, Result, int], None]]:
     def keep(run: Callable[[Field, Result, int], None]) -> Callable[[Field, Result, int], None]:
-        ROWS.append(Row(name, " ".join((run.__doc__ or "").split()), run, tries, full, switches, seconds, owed))
+        ROWS.append(Row(name, " ".join((run.__doc__ or "").split()), run, tries, full, switches, seconds))
         return run
 
     return keep

@@ -12,6 +12,7 @@ __all__ = ["damage", "lies_beside"]
 
 _SQL: Final = statements("queries/soundness.sql")
 
+NAMED: Final = 3  # journals that could not be read, so that it stays a line
 LINES: Final = 100  # what a person can take in, and integrity_check's own default
 
 
@@ -51,4 +52,11 @@ def lies_beside(path: str) -> list[str]:
         found.append(f"{len(left)} journal files ({size:,} bytes) of processes that are gone wait to be read back.")
     if dead or left:
         found.append("The next start of an application takes care of them; `handspan db recover` does it now.")
+    unread = sorted(directory.glob("*.journal.unread"))
+    if unread:
+        names = ", ".join(each.name for each in unread[:NAMED]) + (" and more" if len(unread) > NAMED else "")
+        found.append(
+            f"{len(unread)} journal files in {directory} could not be read, damaged or of a newer handspan, and are "
+            f"kept: {names}. Renamed back to .journal, the next start tries them again."
+        )
     return found

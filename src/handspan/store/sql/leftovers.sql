@@ -44,13 +44,15 @@ WHERE l.id > :row AND l.id <= :last_row AND s.stopped_at < :long_ago
 -- delete_losses: a session that has ended stays so
 DELETE FROM losses WHERE id IN (SELECT id FROM temp.doomed WHERE kind = 'loss')
 
--- find_sessions: ended, and neither the ledger nor what runs knows them; whether a row does, has to be looked for
+-- find_sessions: ended, and neither ledger, incidents nor what runs knows them; whether a row does, has to be looked for
 INSERT INTO temp.doomed
 SELECT 'session', s.id, NULL, NULL, NULL, s.stopped_at, 200 + coalesce(length(s.resource), 0), 'unused', NULL, :batch
 FROM sessions AS s
 WHERE s.stopped_at < :some_time_ago
   AND s.id NOT IN (SELECT session_id FROM losses AS l
                    WHERE NOT EXISTS (SELECT 1 FROM temp.doomed WHERE kind = 'loss' AND id = l.id))
+  AND s.id NOT IN (SELECT session_id FROM incidents AS i
+                   WHERE NOT EXISTS (SELECT 1 FROM temp.doomed WHERE kind = 'incident' AND id = i.id))
   AND s.id NOT IN (SELECT session_id FROM running)
   AND s.id NOT IN (SELECT session_id FROM registration_holders)
 LIMIT :room
@@ -68,6 +70,7 @@ DELETE FROM temp.doomed WHERE kind = 'session' AND id IN (SELECT session_id FROM
 DELETE FROM sessions
 WHERE id IN (SELECT id FROM temp.doomed WHERE kind = 'session') AND stopped_at < :some_time_ago
   AND id NOT IN (SELECT session_id FROM losses) AND id NOT IN (SELECT session_id FROM incidents)
+  AND id NOT IN (SELECT session_id FROM running) AND id NOT IN (SELECT session_id FROM registration_holders)
   AND id NOT IN (SELECT session_id FROM handler_invocations WHERE id > :handler_invocations)
   AND id NOT IN (SELECT session_id FROM job_executions WHERE id > :job_executions)
   AND id NOT IN (SELECT session_id FROM spans WHERE id > :spans)
