@@ -4,6 +4,7 @@ A forked child gets a new session, a new queue and a new writer here; executor, 
 with the same objects.
 """
 
+import logging
 import os
 import platform
 import socket
@@ -28,6 +29,8 @@ from handspan.store.sessions import INTERRUPTED_MESSAGE
 from handspan.store.writer import Writer
 
 __all__ = ["Pipeline", "new_session"]
+
+_log = logging.getLogger("handspan")
 
 
 def new_session(settings: Settings, resource: Mapping[str, Any], started_ns: int) -> Session:
@@ -79,9 +82,15 @@ class Pipeline:
         self._first: threading.Lock | None = None  # in a forked child: locked once its writer runs
         self._without_sqlite = False
         self._wire()
+        self.processor.queue.on_work = self._say_it_is_not_open
 
     def start(self) -> None:
+        self._wire()
         self.writer.start()
+
+    def _say_it_is_not_open(self) -> None:
+        self.processor.queue.on_work = lambda: None
+        _log.warning("%s is not open: nothing is stored until open(), `with` or `async with`.", self._settings.db)
 
     def close(self, timeout: float, *, dying: bool = False) -> bool:
         """Record what still runs as interrupted, commit, end the session. ``dying``: the process ends with this, and

@@ -20,7 +20,7 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]  # a day; a lock can w
 Days = Annotated[float, msgspec.Meta(gt=0, le=36_500)]
 Megabytes = Annotated[int, msgspec.Meta(ge=1)]
 
-KeyWord = Annotated[str, msgspec.Meta(pattern=r"[^\W\d_]", max_length=100)]  # a letter, at least
+KeyWord = Annotated[str, msgspec.Meta(pattern=r"^(?!default.)[^;:]*[^\W\d_][^;:]*$", max_length=100)]  # with a letter
 
 ENV_PREFIX = "HANDSPAN_"
 
@@ -141,6 +141,12 @@ class Settings:
                 found[name] = msgspec.convert(value, types[name], strict=strict)
             except msgspec.ValidationError as error:
                 raise SettingsError(f"The setting {name!r} cannot be {value!r}: {error}.") from None
+        words = found.get("redact_keys", ())
+        if words and all(word.startswith("-") for word in words):  # it would take out of nothing, and redact nothing
+            raise SettingsError(
+                f"The setting 'redact_keys' cannot be {words!r}: all of it takes words out, and none is in.",
+                hint=f"Begin with the default: {','.join(('default', *words))}.",
+            )
         return found
 
 

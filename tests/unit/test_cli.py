@@ -168,7 +168,8 @@ GROUP_KEYS = dict.fromkeys(
      "last_seen_at"]
 )  # fmt: skip
 SESSION_KEYS = dict.fromkeys(
-    ["id", "service", "instance_id", "state", "recovered", "started_at", "ended_at", "duration_s", "service_version",
+    ["id", "service", "instance_id", "state", "recovered", "started_at", "last_heartbeat_at", "ended_at", "duration_s",
+     "service_version",
      "handspan_version", "python_version", "host", "pid", "running", "lost", "counts"]
 )  # fmt: skip
 FAILURE_KEYS = dict.fromkeys(["errors", "dependency_failures", "timeouts", "interrupted", "cancelled"])

@@ -159,3 +159,12 @@ def test_settings_do_not_change():
     """They are a value: what was read is what holds."""
     with pytest.raises(FrozenInstanceError):
         Settings().db = "other.db"
+
+
+@pytest.mark.parametrize(
+    "words", [("-pwd",), ("-pwd", "-token"), ("defaults",), ("default;webhook",), ("default webhook",)], ids=repr
+)
+def test_a_list_of_keys_that_would_redact_nothing_is_refused(words):
+    """A typo must not turn redaction off without a word."""
+    with pytest.raises(SettingsError, match="redact_keys"):
+        Settings.load({}, redact_keys=words)

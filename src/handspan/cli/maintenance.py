@@ -20,19 +20,18 @@ from handspan.errors import (
     DatabaseError,
     HandspanError,
     MissingDatabaseError,
-    NotADatabaseError,
     UnwritableDatabaseError,
 )
 from handspan.store import schema
 from handspan.store.connection import explained
 from handspan.store.opening import open_for_writing
-from handspan.store.provenance import looks_like_ours
 from handspan.store.queries.soundness import damage, lies_beside
 from handspan.store.reading import open_reader, stored_revision
 from handspan.store.salvage import salvage as salvage_file
 
 __all__ = ["backup", "check", "path", "salvage", "upgrade"]
 
+NO_DATABASE: Final = "file is not a database"  # SQLite's word for SQLITE_NOTADB
 BUSY_TIMEOUT: Final = 5.0  # seconds to wait for the recording process between its commits
 
 
@@ -57,11 +56,8 @@ def check(db: Db = DEFAULT_DB, json: Json = False) -> int:
         revision = stored_revision(db)
         found = ask(db, damage, any_schema=True)
     except CorruptDatabaseError as error:
-        found = [str(error.__cause__ or error)]
-    except NotADatabaseError as error:
-        if not looks_like_ours(db):
-            raise
-        found = [f"its beginning is gone ({error.__cause__})"]
+        gone = "its beginning is gone: " if NO_DATABASE in str(error.__cause__) else ""
+        found = [f"{gone}{error.__cause__ or error}"]
     except DatabaseError as error:
         if not _misses_a_table(error):
             raise

@@ -33,6 +33,8 @@ STATE_WORDS: Final = {
     "unknown": "no sign of life",
 }
 
+SILENT: Final = 75.0  # seconds: two heartbeats, and a commit that takes its time
+
 
 class Named(Protocol):
     """What is registered has these."""
@@ -133,6 +135,14 @@ def _warnings(found: Status, at: Instant) -> Iterator[Text]:
             (_ending(last), CRASHED if last.state == "crash" else ""),
             f" {ago(last.ended_at, at)}.",
         )
+    for session in found.sessions:
+        silent = _seconds(session.last_heartbeat_at, at)
+        if session.state == "live" and silent > SILENT:
+            yield Text(
+                f"{one_line(session.service)} lives and has written nothing for {took(silent * 1000)}: its database is "
+                "locked or its disk full. Its log says why.",
+                style=CRASHED,
+            )
     unrecovered = [session for session in found.sessions[1:] if session.state == "crash" and not session.recovered]
     if unrecovered:
         yield Text(f"{amount(len(unrecovered), 'earlier session')} crashed and not yet recovered.", style=CRASHED)

@@ -14,9 +14,10 @@ import stat
 from contextlib import closing
 from typing import Final, NamedTuple
 
-from handspan.errors import DatabaseError, MissingDatabaseError, NotADatabaseError
+from handspan.errors import CorruptDatabaseError, DatabaseError, MissingDatabaseError, NotADatabaseError
 from handspan.store import schema
 from handspan.store.connection import explained, file_state, read_only_uri
+from handspan.store.provenance import looks_like_ours
 from handspan.store.reader import ReadingConnection
 
 __all__ = ["Fingerprint", "Opened", "fingerprint", "open_quietly", "open_reader", "stored_revision"]
@@ -120,6 +121,8 @@ def _connect(path: str, *, immutable: bool) -> ReadingConnection:
             conn.close()
         if _primary_code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY):
             raise DatabaseError(f"{path} cannot be read: {error}.", hint=READABLE_HINT) from error
+        if _primary_code(error) == sqlite3.SQLITE_NOTADB and looks_like_ours(path):
+            raise CorruptDatabaseError(f"{path} is damaged: its beginning is gone.") from error
         with explained(path):
             raise
     return conn

@@ -52,6 +52,8 @@ class SessionSummary:
     recovered: bool
     """False for a crash that no later start has noticed yet: what it had in flight is not among the runs."""
     started_at: Instant
+    last_heartbeat_at: Instant
+    """When it last wrote to the file; one that lives does so every ``heartbeat_interval``."""
     ended_at: Instant | None
     """None while it lives; the last sign of life where no end was recorded."""
     duration_s: float
@@ -123,7 +125,7 @@ def _session(row: dict[str, Any], path: str, now: Instant, alive: Callable[[str,
         recovered, ended = state != "crash", None if state == "live" else heartbeat
     until = ended or max(now, started)
     return SessionSummary(
-        state=state, recovered=recovered, started_at=started, ended_at=ended,
+        state=state, recovered=recovered, started_at=started, last_heartbeat_at=heartbeat, ended_at=ended,
         duration_s=max(0.0, _seconds(started, until)), **row,
     )  # fmt: skip
 
