@@ -127,6 +127,8 @@ async def test_the_command_line_takes_a_journal_over(run, rows, db):
     command = [sys.executable, "-m", "handspan.cli"]
     said = subprocess.run([*command, "status", "--db", db], capture_output=True, text=True, check=True).stdout
     assert "handspan db recover" in said
+    said = subprocess.run([*command, "losses", "--db", db], capture_output=True, text=True, check=True).stdout
+    assert "handspan db recover" in said
     for runs, sessions in ((201, 1), (0, 0)):
         recover = [*command, "db", "recover", "--db", db, "--json"]
         done = subprocess.run(recover, capture_output=True, text=True, check=True)

@@ -194,7 +194,7 @@ DOCUMENTS: dict[str, Any] = {
     "errors": {"since": None, "groups": [GROUP_KEYS], "recent": [RUN_KEYS]},
     "sessions": {"since": None, "sessions": [
         {**SESSION_KEYS, "counts": dict.fromkeys(["runs", "errors", "interrupted"])}]},
-    "losses": {"since": None, "total": None, "entries": None, "losses": [
+    "losses": {"since": None, "total": None, "pruned": None, "abandoned_journals": None, "entries": None, "losses": [
         dict.fromkeys(["hour", "service", "session_id", "instance_id", "stage", "kind", "reason", "count"])]},
 }  # fmt: skip
 

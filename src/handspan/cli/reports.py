@@ -176,7 +176,8 @@ def losses(db: Db = DEFAULT_DB, json: Json = False, since: Since = A_WEEK, limit
 
     found, words = ask(db, question)
     if json:
-        show_json({"since": since, "total": found.total, "entries": found.entries, "losses": found.losses})
+        sums = {"total": found.total, "pruned": found.pruned, "abandoned_journals": found.abandoned_journals}
+        show_json({"since": since, **sums, "entries": found.entries, "losses": found.losses})
     else:
         show(*views.losses(found, at, words, limit))
 

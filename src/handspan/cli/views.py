@@ -300,11 +300,19 @@ def sessions(found: Sequence[SessionSummary], at: Instant, words: str, limit: in
 
 
 def losses(found: LossPage, at: Instant, words: str, limit: int) -> Iterator[Part]:
+    if found.abandoned_journals:
+        yield Text(
+            "A process died: `handspan db recover`, or its next start, stores what its journal has.", style=FAILED
+        )
     if not found.losses:
         cure = " A wider --since may show more." if words else ""
         yield f"Nothing was lost{' ' if words else ''}{words}: every record reached its store and destinations.{cure}"
         return
-    yield Text.assemble((f"{amount(found.total, 'record')} lost", FAILED), f" {words or 'of all time'}.")
+    lost = found.total - found.pruned
+    pruned = f", {count(found.pruned)} pruned to keep the file small" if found.pruned else ""
+    yield Text.assemble(
+        (f"{amount(lost, 'record')} lost", FAILED if lost else ""), f"{pruned} {words or 'of all time'}."
+    )
     yield ""
     table = Table(figure("hour"), name("service"), figure("session"), word("stage"), word("kind"), text("reason"),
                   figure("count"))  # fmt: skip

@@ -5,6 +5,7 @@ from typing import Final
 
 from whenever import Instant
 
+from handspan.store.liveness import abandoned_journals
 from handspan.store.queries.shapes import ALL_TIME, Window, instant
 from handspan.store.service import DatabaseService
 from handspan.store.statements import statements
@@ -35,6 +36,10 @@ class LossPage:
     losses: list[LossRow]
     total: int
     entries: int
+    pruned: int
+    """Of the total, what was stored and kept as long as it was to be."""
+    abandoned_journals: int
+    """Of processes that died, not read back yet: what is in them is not lost, and not stored either."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ async def list_ledger(db: DatabaseService, window: Window = ALL_TIME, *, limit: 
     """Newest first. The ledger counts by the hour, so a window includes the hour it begins in."""
     rows = [dict(row) for row in await db.fetch_all(_SQL["ledger"], {**window.params(), "limit": limit})]
     sums = await db.fetch_one(_SQL["ledger_sums"], window.params())
-    return LossPage([LossRow(instant(row.pop("hour")), **row) for row in rows], sums["total"], sums["entries"])
+    losses = [LossRow(instant(row.pop("hour")), **row) for row in rows]
+    return LossPage(losses, sums["total"], sums["entries"], sums["pruned"], len(abandoned_journals(db.path)))
 
 
 async def list_incidents(db: DatabaseService, window: Window = ALL_TIME, *, limit: int = 100) -> list[IncidentRow]:

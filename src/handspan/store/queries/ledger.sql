@@ -9,7 +9,8 @@ WHERE l.hour >= :since - 3599 AND l.hour < :until
 ORDER BY l.hour DESC, l.session_id DESC, l.count DESC, l.stage, l.kind, l.reason LIMIT :limit
 
 -- ledger_sums: what they come to, shown or not
-SELECT coalesce(sum(count), 0) AS total, count(*) AS entries
+SELECT coalesce(sum(count), 0) AS total, count(*) AS entries,
+       coalesce(sum(CASE WHEN reason IN ('pruned_age', 'pruned_size') THEN count END), 0) AS pruned
 FROM losses
 WHERE hour >= :since - 3599 AND hour < :until
 
