@@ -88,7 +88,7 @@ def status(found: Status, at: Instant, words: str) -> Iterator[Part]:
         facts.add("recording", _live_words(session))
     facts.add("running", f"{count(found.running)} now" if live else Text("nothing records now", style=PALE))
     if found.abandoned_journals:
-        waiting = "a process died: its next start, or `handspan db recover`, reads its journal"
+        waiting = "a dead process's journal: `handspan db recover` reads it"
         facts.add("waiting", Text(waiting, style=FAILED))
     facts.add("lost", _losses(found))
     facts.add("file", f"{found.store.path}, {size(found.store.live_bytes)}, schema {found.store.schema_revision}")
