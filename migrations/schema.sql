@@ -99,6 +99,39 @@ CREATE TABLE tracebacks (
     text TEXT NOT NULL
 );
 
+-- Failures that are one and the same: one row per registration, error type, innermost frame of the application and
+-- message without its numbers, ids and quoted values (the four are the fingerprint, hashed). AUTOINCREMENT, and
+-- registrations' highest ids are never pruned: a number once given is not given again.
+CREATE TABLE error_groups (
+    id              INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind            TEXT NOT NULL CHECK (kind IN ('handler', 'job')),
+    registration_id INTEGER NOT NULL,
+    fingerprint     BLOB NOT NULL,
+    error_type      TEXT NOT NULL,
+    frame           TEXT,  -- file and function: a line number would make a new group of each edit
+    message         TEXT NOT NULL,  -- normalised
+    first_seen_at   REAL NOT NULL,
+    last_seen_at    REAL NOT NULL,
+    count           INTEGER NOT NULL,  -- ever: of rows that were pruned, too
+    sample_message  TEXT,  -- of the newest, as it came
+    sample_trace_id BLOB NOT NULL,
+    sample_span_id  BLOB NOT NULL,
+    traceback_id    INTEGER REFERENCES tracebacks (id),
+    resolved_at     REAL,  -- somebody said it is mended
+    regressed_at    REAL,  -- and it came back
+    UNIQUE (kind, registration_id, fingerprint)
+);
+CREATE INDEX ix_error_groups_last_seen ON error_groups (last_seen_at);
+CREATE INDEX ix_error_groups_traceback ON error_groups (traceback_id) WHERE traceback_id IS NOT NULL;
+
+-- Their trend.
+CREATE TABLE error_group_hours (
+    hour           INTEGER NOT NULL,
+    error_group_id INTEGER NOT NULL REFERENCES error_groups (id) ON DELETE CASCADE,
+    count          INTEGER NOT NULL,
+    PRIMARY KEY (hour, error_group_id)
+) WITHOUT ROWID;
+
 CREATE TABLE handler_invocations (
     id                 INTEGER PRIMARY KEY,
     listener_id        INTEGER NOT NULL REFERENCES listeners (id),
@@ -116,7 +149,8 @@ CREATE TABLE handler_invocations (
     error_message      TEXT,
     traceback_id       INTEGER REFERENCES tracebacks (id),
     attributes         TEXT,
-    extra              TEXT
+    extra              TEXT,
+    error_group_id     INTEGER REFERENCES error_groups (id)
 );
 -- Ascending, read backwards: each listener's newest row goes to the end of its range, and pages fill (109 bytes a
 -- row in all, 122 descending).
@@ -127,6 +161,7 @@ CREATE INDEX ix_handler_invocations_failed ON handler_invocations (execution_sta
 CREATE INDEX ix_handler_invocations_trace ON handler_invocations (substr(trace_id, 1, 4));
 CREATE INDEX ix_handler_invocations_link ON handler_invocations (substr(link_trace_id, 1, 4)) WHERE link_trace_id IS NOT NULL;
 CREATE INDEX ix_handler_invocations_traceback ON handler_invocations (traceback_id) WHERE traceback_id IS NOT NULL;
+CREATE INDEX ix_handler_invocations_group ON handler_invocations (error_group_id, execution_start_ts) WHERE error_group_id IS NOT NULL;
 
 CREATE TABLE job_executions (
     id                 INTEGER PRIMARY KEY,
@@ -145,13 +180,15 @@ CREATE TABLE job_executions (
     error_message      TEXT,
     traceback_id       INTEGER REFERENCES tracebacks (id),
     attributes         TEXT,
-    extra              TEXT
+    extra              TEXT,
+    error_group_id     INTEGER REFERENCES error_groups (id)
 );
 CREATE INDEX ix_job_executions_job ON job_executions (job_id, execution_start_ts);
 CREATE INDEX ix_job_executions_failed ON job_executions (execution_start_ts DESC) WHERE status <> 'success';
 CREATE INDEX ix_job_executions_trace ON job_executions (substr(trace_id, 1, 4));
 CREATE INDEX ix_job_executions_link ON job_executions (substr(link_trace_id, 1, 4)) WHERE link_trace_id IS NOT NULL;
 CREATE INDEX ix_job_executions_traceback ON job_executions (traceback_id) WHERE traceback_id IS NOT NULL;
+CREATE INDEX ix_job_executions_group ON job_executions (error_group_id, execution_start_ts) WHERE error_group_id IS NOT NULL;
 
 -- Commands in flight at the last commit: what runs now, and what a crash interrupted.
 CREATE TABLE running (
@@ -211,6 +248,67 @@ CREATE TABLE incidents (
     count      INTEGER
 );
 
+-- What ran, by minute, hour and day: written in the transaction that writes the rows, so that summaries need not read
+-- them, and outliving them. Time comes first in the key: what one commit touches lies on a page or two. Whole
+-- nanoseconds, so that sums do not depend on the order of adding. No foreign keys: a registration or session that was
+-- pruned takes nothing with it.
+CREATE TABLE rollups (
+    resolution          INTEGER NOT NULL CHECK (resolution IN (60, 3600, 86400)),  -- seconds
+    bucket_start        INTEGER NOT NULL,  -- UTC epoch seconds, a multiple of the resolution
+    kind                TEXT NOT NULL CHECK (kind IN ('handler', 'job')),
+    registration_id     INTEGER NOT NULL,
+    session_id          INTEGER NOT NULL,
+    runs                INTEGER NOT NULL,
+    errors              INTEGER NOT NULL,  -- the next three among them
+    cancelled           INTEGER NOT NULL,
+    dependency_failures INTEGER NOT NULL,
+    timeouts            INTEGER NOT NULL,
+    interrupted         INTEGER NOT NULL,
+    late                INTEGER NOT NULL,  -- jobs that started more than five seconds after they were due
+    max_delay_ns        INTEGER,  -- start minus due, or minus publication; NULL if no such moment was given
+    sum_ns              INTEGER NOT NULL,
+    min_ns              INTEGER NOT NULL,
+    max_ns              INTEGER NOT NULL,
+    histogram           BLOB,  -- see handspan.store.histogram; NULL for up to two runs: they are min and max
+    PRIMARY KEY (resolution, bucket_start, kind, registration_id, session_id)
+) WITHOUT ROWID;
+
+-- What did not run, and why: a predicate refused, a debounce swallowed, a job was missed. By the hour.
+CREATE TABLE skips (
+    hour            INTEGER NOT NULL,
+    kind            TEXT NOT NULL CHECK (kind IN ('handler', 'job')),
+    registration_id INTEGER NOT NULL,
+    session_id      INTEGER NOT NULL,
+    reason          TEXT NOT NULL,  -- docs/schema.md lists them
+    count           INTEGER NOT NULL CHECK (count > 0),
+    first_at        REAL NOT NULL,
+    last_at         REAL NOT NULL,
+    PRIMARY KEY (hour, kind, registration_id, session_id, reason)
+) WITHOUT ROWID;
+
+-- What was logged while a command ran.
+CREATE TABLE log_records (
+    id          INTEGER PRIMARY KEY,
+    session_id  INTEGER NOT NULL REFERENCES sessions (id),
+    trace_id    BLOB NOT NULL,
+    run_span_id BLOB NOT NULL,  -- the command's span
+    span_id     BLOB,  -- the span it was written in; NULL: the command's own
+    logged_at   REAL NOT NULL,
+    level       INTEGER NOT NULL,  -- as the logging module counts
+    logger      TEXT NOT NULL,
+    message     TEXT NOT NULL,
+    attributes  TEXT  -- JSON
+);
+CREATE INDEX ix_log_records_trace ON log_records (substr(trace_id, 1, 4));
+
+-- Rows from before there were rollups and error groups: how far they have come (handspan.store.backfill). A line goes
+-- when its table is done; a new file has none.
+CREATE TABLE backfills (
+    table_name TEXT PRIMARY KEY,
+    next_id    INTEGER NOT NULL,
+    last_id    INTEGER NOT NULL
+) WITHOUT ROWID;
+
 CREATE VIEW v_handler_invocations AS
 SELECT i.id,
        s.name AS service, l.app_key, l.instance_index, l.name, l.handler_method, l.topic,
@@ -227,7 +325,7 @@ SELECT i.id,
        nullif(lower(hex(i.parent_span_id)), '') AS parent_span_id,
        nullif(lower(hex(i.link_trace_id)), '') AS link_trace_id,
        nullif(lower(hex(i.link_span_id)), '') AS link_span_id,
-       i.attributes, i.listener_id, i.session_id
+       i.attributes, i.listener_id, i.session_id, i.error_group_id
 FROM handler_invocations AS i
 JOIN listeners AS l ON l.id = i.listener_id
 JOIN services AS s ON s.id = l.service_id
@@ -251,7 +349,7 @@ SELECT e.id,
        nullif(lower(hex(e.parent_span_id)), '') AS parent_span_id,
        nullif(lower(hex(e.link_trace_id)), '') AS link_trace_id,
        nullif(lower(hex(e.link_span_id)), '') AS link_span_id,
-       e.attributes, e.job_id, e.session_id
+       e.attributes, e.job_id, e.session_id, e.error_group_id
 FROM job_executions AS e
 JOIN scheduled_jobs AS j ON j.id = e.job_id
 JOIN services AS s ON s.id = j.service_id
@@ -296,3 +394,55 @@ SELECT i.id,
 FROM incidents AS i
 JOIN sessions AS s ON s.id = i.session_id
 JOIN services AS v ON v.id = s.service_id;
+
+-- Buckets of a registration and a session. Sum up runs, errors and total_ms; percentiles take the histograms.
+CREATE VIEW v_rollups AS
+SELECT r.resolution, r.bucket_start,
+       strftime('%Y-%m-%dT%H:%M:%fZ', r.bucket_start, 'unixepoch') AS started_at,
+       r.kind, v.name AS service, coalesce(l.app_key, j.app_key) AS app_key,
+       coalesce(l.instance_index, j.instance_index) AS instance_index, coalesce(l.name, j.job_name) AS name,
+       r.runs, r.errors, r.cancelled, r.dependency_failures, r.timeouts, r.interrupted, r.late,
+       r.max_delay_ns / 1e6 AS max_delay_ms,
+       r.sum_ns / 1e6 AS total_ms, r.sum_ns / 1e6 / r.runs AS avg_ms, r.min_ns / 1e6 AS min_ms, r.max_ns / 1e6 AS max_ms,
+       r.registration_id, r.session_id
+FROM rollups AS r
+LEFT JOIN listeners AS l ON r.kind = 'handler' AND l.id = r.registration_id
+LEFT JOIN scheduled_jobs AS j ON r.kind = 'job' AND j.id = r.registration_id
+LEFT JOIN services AS v ON v.id = coalesce(l.service_id, j.service_id);
+
+CREATE VIEW v_error_groups AS
+SELECT g.id, g.kind, v.name AS service, coalesce(l.app_key, j.app_key) AS app_key,
+       coalesce(l.instance_index, j.instance_index) AS instance_index, coalesce(l.name, j.job_name) AS name,
+       g.error_type, g.frame, g.message, g.count,
+       strftime('%Y-%m-%dT%H:%M:%fZ', g.first_seen_at, 'unixepoch') AS first_seen_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', g.last_seen_at, 'unixepoch') AS last_seen_at,
+       CASE WHEN g.regressed_at IS NOT NULL THEN 'regressed' WHEN g.resolved_at IS NOT NULL THEN 'resolved' ELSE 'open' END AS state,
+       g.sample_message, lower(hex(g.sample_trace_id)) AS sample_trace_id, lower(hex(g.sample_span_id)) AS sample_span_id,
+       t.text AS traceback, g.registration_id
+FROM error_groups AS g
+LEFT JOIN listeners AS l ON g.kind = 'handler' AND l.id = g.registration_id
+LEFT JOIN scheduled_jobs AS j ON g.kind = 'job' AND j.id = g.registration_id
+LEFT JOIN services AS v ON v.id = coalesce(l.service_id, j.service_id)
+LEFT JOIN tracebacks AS t ON t.id = g.traceback_id;
+
+CREATE VIEW v_skips AS
+SELECT strftime('%Y-%m-%dT%H:%M:%fZ', k.hour, 'unixepoch') AS hour_at,
+       k.kind, v.name AS service, coalesce(l.app_key, j.app_key) AS app_key,
+       coalesce(l.instance_index, j.instance_index) AS instance_index, coalesce(l.name, j.job_name) AS name,
+       k.reason, k.count,
+       strftime('%Y-%m-%dT%H:%M:%fZ', k.first_at, 'unixepoch') AS first_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', k.last_at, 'unixepoch') AS last_at,
+       k.registration_id, k.session_id
+FROM skips AS k
+LEFT JOIN listeners AS l ON k.kind = 'handler' AND l.id = k.registration_id
+LEFT JOIN scheduled_jobs AS j ON k.kind = 'job' AND j.id = k.registration_id
+LEFT JOIN services AS v ON v.id = coalesce(l.service_id, j.service_id);
+
+CREATE VIEW v_log_records AS
+SELECT id, strftime('%Y-%m-%dT%H:%M:%fZ', logged_at, 'unixepoch') AS logged_at,
+       CASE WHEN level >= 50 THEN 'critical' WHEN level >= 40 THEN 'error' WHEN level >= 30 THEN 'warning'
+            WHEN level >= 20 THEN 'info' ELSE 'debug' END AS level,
+       logger, message,
+       lower(hex(trace_id)) AS trace_id, lower(hex(coalesce(span_id, run_span_id))) AS span_id,
+       lower(hex(run_span_id)) AS run_span_id, attributes, session_id
+FROM log_records;
