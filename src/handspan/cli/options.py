@@ -15,7 +15,7 @@ from handspan.store.queries.sessions import newest_session_start
 from handspan.store.queries.shapes import Window
 from handspan.store.service import DatabaseService
 
-__all__ = ["DEFAULT_DB", "Db", "Json", "Limit", "Period", "Since", "ask", "now", "period"]
+__all__ = ["DEFAULT_DB", "Db", "Json", "Limit", "Period", "Since", "Until", "ask", "now", "period"]
 
 _T = TypeVar("_T")
 
@@ -25,10 +25,12 @@ LARGEST_LIMIT: Final = 10_000
 Db = Annotated[str, typer.Option("--db", metavar="PATH", envvar="HANDSPAN_DB", help="The database file.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else.")]
 Since = Annotated[str, typer.Option("--since", metavar="WHEN", help="15m, 6h, 7d, an ISO date or time, or restart.")]
+Until = Annotated[str | None, typer.Option("--until", metavar="WHEN", help="Up to then; likewise. Now if not given.")]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, max=LARGEST_LIMIT, help="At most so many rows.")]
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _RELATIVE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])", re.IGNORECASE)
+_CLOCK: Final = re.compile(r"\d{1,2}:\d{2}(:\d{2})?")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -56,30 +58,52 @@ def ask(path: str, question: Callable[[DatabaseService], Awaitable[_T]], *, any_
     return asyncio.run(answer())
 
 
-async def period(db: DatabaseService, since: str | None, at: Instant) -> Period:
-    """What ``--since`` means; None is all time."""
-    if since is None:
-        return Period(Window(), "")
-    text = since.strip()
+async def period(db: DatabaseService, since: str | None, at: Instant, until: str | None = None) -> Period:
+    """What ``--since`` and ``--until`` mean; None is all time. The first instant belongs to it, the last does not."""
+    start = None if since is None else await _moment(db, since, at, "'--since'")
+    end = None if until is None else await _moment(db, until, at, "'--until'")
+    if start is not None and end is not None and start >= end:
+        raise typer.BadParameter(f"{until!r} is not after {since!r}", param_hint="'--until'")
+    return Period(Window(start, end), " ".join(filter(None, (_since_words(since), _until_words(until)))))
+
+
+def _since_words(text: str | None) -> str:
+    if text is None:
+        return ""
+    if text.strip().lower() == "restart":
+        return "since the restart"
+    relative = _RELATIVE.fullmatch(text.strip())
+    return f"in the last {relative[1]} {relative[2].lower()}" if relative else f"since {text.strip()}"
+
+
+def _until_words(text: str | None) -> str:
+    if text is None:
+        return ""
+    relative = _RELATIVE.fullmatch(text.strip())
+    return f"until {relative[1]} {relative[2].lower()} ago" if relative else f"until {text.strip()}"
+
+
+async def _moment(db: DatabaseService, text: str, at: Instant, option: str) -> Instant | None:
+    text = text.strip()
     if text.lower() == "restart":
-        start = await newest_session_start(db)
-        return Period(Window(start), "since the restart")
+        return await newest_session_start(db)
     relative = _RELATIVE.fullmatch(text)
-    if relative:
-        amount, unit = float(relative[1]), relative[2].lower()
-        ns = to_ns(at) - round(amount * _UNITS[unit] * 1e9)
-        if ns < 0:
-            raise typer.BadParameter(f"{since!r} is further back than 1970", param_hint="'--since'")
-        return Period(Window(instant_from_ns(ns)), f"in the last {relative[1]} {unit}")
-    return Period(Window(_absolute(text)), f"since {text}")
+    if relative is None:
+        return _absolute(text, option)
+    ns = to_ns(at) - round(float(relative[1]) * _UNITS[relative[2].lower()] * 1e9)
+    if ns < 0:
+        raise typer.BadParameter(f"{text!r} is further back than 1970", param_hint=option)
+    return instant_from_ns(ns)
 
 
-def _absolute(text: str) -> Instant:
-    """An ISO date or time; without a zone it is this machine's."""
+def _absolute(text: str, option: str) -> Instant:
+    """An ISO date or time; without a zone it is this machine's. A time alone is today's."""
     try:
+        if _CLOCK.fullmatch(text):
+            text = f"{datetime.now(UTC).astimezone():%Y-%m-%d}T{text}"
         moment = datetime.fromisoformat(text).astimezone(UTC)
         return instant_from_ns((moment - _EPOCH) // timedelta(microseconds=1) * 1000)
     except (ValueError, OverflowError):
         raise typer.BadParameter(
-            f"{text!r} is no time: 15m, 6h, 7d, 2026-05-01, 2026-05-01T06:00 or restart are", param_hint="'--since'"
+            f"{text!r} is no time: 15m, 6h, 7d, 2026-05-01, 2026-05-01T06:00, 06:00 or restart are", param_hint=option
         ) from None
