@@ -17,7 +17,7 @@ from handspan.store.queries import status as status_query
 from handspan.store.queries.runs import Kind, RunFilter, list_runs
 from handspan.store.service import DatabaseService
 
-__all__ = ["errors", "handlers", "jobs", "losses", "runs", "sessions", "status"]
+__all__ = ["A_DAY", "App", "errors", "handlers", "jobs", "losses", "runs", "sessions", "status"]
 
 A_DAY: Final = "24h"
 A_WEEK: Final = "7d"
