@@ -80,8 +80,10 @@ def order(by: str, row: Row) -> tuple[Any, ...]:
 
 def roll(found: Roll, width: int) -> Iterator[Part]:
     if not found.rows:
-        yield f"No handler or job of {found.app!r} was here {found.words}." if found.app else (
-            f"No handler or job was registered {found.words}. {START_HINT}"
+        yield (
+            f"No handler or job of {found.app!r} was here {found.words}."
+            if found.app
+            else (f"No handler or job was registered {found.words}. {START_HINT}")
         )
         return
     grid = found.series.grid

@@ -18,7 +18,19 @@ from handspan.store.queries.runs import RunFilter, RunPage, RunRow
 from handspan.store.queries.sessions import SessionSummary
 from handspan.store.queries.status import RECENT_INCIDENTS, WORST_GROUPS, Status
 
-__all__ = ["MARKS", "START_HINT", "RunRow", "RunsView", "errors", "handlers", "jobs", "losses", "runs", "sessions", "status"]
+__all__ = [
+    "MARKS",
+    "START_HINT",
+    "RunRow",
+    "RunsView",
+    "errors",
+    "handlers",
+    "jobs",
+    "losses",
+    "runs",
+    "sessions",
+    "status",
+]
 
 Part = str | Text | Table
 
