@@ -7,7 +7,7 @@ import sqlite3
 from typing import Any, Final
 
 from benchmarks.house import sessions as life
-from benchmarks.house.cast import QUIET, Actor
+from benchmarks.house.cast import QUIET, STOPPED, Actor
 from benchmarks.house.failures import Group
 from benchmarks.house.sessions import Run
 from benchmarks.house.week import Week
@@ -108,7 +108,8 @@ def _groups(conn: sqlite3.Connection, groups: list[Group], week: Week, end: floa
     _put(
         conn,
         "error_groups (id, kind, registration_id, fingerprint, error_type, frame, message, first_seen_at,"
-        " last_seen_at, count, sample_message, sample_trace_id, sample_span_id, traceback_id, resolved_at, regressed_at)",
+        " last_seen_at, count, sample_message, sample_trace_id, sample_span_id, traceback_id, resolved_at,"
+        " regressed_at)",
         rows,
     )
     _put(conn, "error_group_hours (hour, error_group_id, count)", sorted(by_hour))
@@ -124,7 +125,7 @@ def _skips(week: Week, live: list[Run], end: float, chance: random.Random) -> No
                     continue
                 at = min(until - 1, hour + chance.uniform(0, 3000))
                 if actor.kind == "handler" and actor.id % 9 == 3:
-                    week.skipped(actor, run, "debounced", at, 1 + chance.randrange(40))
+                    week.skipped(actor, run, "debounce", at, 1 + chance.randrange(40))
                 elif actor.kind == "handler" and actor.id % 7 == 2 and actor.full_name != QUIET:
                     week.skipped(actor, run, "predicate", at, 1 + chance.randrange(200))
                 elif actor.kind == "job" and actor.id in (5, 7) and chance.random() < 0.2:
@@ -163,6 +164,8 @@ def _ledger(conn: sqlite3.Connection, sessions: list[Run], end: float) -> None:
 
 
 def _following(actor: Actor, end: float) -> float:
+    if actor.full_name == STOPPED:  # nobody came any more
+        end -= life.STOPPED_SINCE
     if actor.interval is not None:
         return float((end // actor.interval + 1) * actor.interval)
     step = 3600 if str(actor.value).endswith("* * * *") else 86_400

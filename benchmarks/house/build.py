@@ -39,8 +39,16 @@ class Facts:
     megabytes: float
 
 
-def build(path: Path, runs: int, *, end: float | None = None, seed: int = SEED, statistics: bool = True) -> Facts:
-    """A new file; whatever was there is replaced. ``end``: now, if not given."""
+def build(
+    path: Path,
+    runs: int,
+    *,
+    end: float | None = None,
+    seed: int = SEED,
+    statistics: bool = True,
+    days: float = 365.0,
+) -> Facts:
+    """A new file; whatever was there is replaced. ``end``: now, if not given; ``days``: how far back rollups go."""
     begun = time.monotonic()
     end = float(int(time.time() if end is None else end))
     for each in (path, *(Path(f"{path}{tail}") for tail in ("-wal", "-shm", ".facts.json"))):
@@ -54,7 +62,7 @@ def build(path: Path, runs: int, *, end: float | None = None, seed: int = SEED, 
         conn.execute("BEGIN")
         parents(conn, actors, lives, end)
         week.make()
-        Year(actors, lives, end, rollups, seed + 2).make()
+        Year(actors, lives, end, rollups, seed + 2).make(days)
         rollups.finish()
         rest(conn, week, lives, end, seed + 3)
         conn.execute("COMMIT")

@@ -75,7 +75,7 @@ energy.on_outage sensor.grid
 hub.on_firmware update.*
 notify.on_doorbell doorbell.*
 security.on_siren siren.*
-""".split("\n")[1:-1]
+""".strip().splitlines()
 """Of the service ``house``, the busiest first."""
 
 GARAGE_HANDLERS: Final = (

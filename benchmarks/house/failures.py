@@ -71,7 +71,7 @@ NotImplementedError|scene {n} has no transition|apps/lights.py|transition
 MemoryError|history of {n} rows does not fit|apps/history.py|load
 FileNotFoundError|[Errno 2] No such file: '/srv/sounds/{n}.mp3'|apps/media.py|play
 BrokenPipeError|[Errno 32] Broken pipe on socket {n}|apps/hub.py|write
-""".split("\n")[1:-1]
+""".strip().splitlines()
 
 DEPENDENCY: Final = Failure(
     27, "DependencyError", "no entity light.room_{n} for parameter 'light'", "apps/base.py", "resolve",
@@ -82,7 +82,7 @@ INTERRUPTED: Final = Failure(
     29, "ProcessInterrupted", "The process ended while this ran.", "", "", has_traceback=False
 )  # fmt: skip
 
-FAILURES: Final = tuple(Failure(number, *line.split("|")) for number, line in enumerate(_WAYS)) + (DEPENDENCY, TIMEOUT)
+FAILURES: Final = (*(Failure(number, *line.split("|")) for number, line in enumerate(_WAYS)), DEPENDENCY, TIMEOUT)
 
 
 @dataclass

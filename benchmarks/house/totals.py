@@ -39,8 +39,8 @@ class Total:
     def add(self, durations: list[int]) -> None:
         self.runs += len(durations)
         self.sum_ns += sum(durations)
-        self.min_ns = min(self.min_ns, min(durations))
-        self.max_ns = max(self.max_ns, max(durations))
+        self.min_ns = min(self.min_ns, *durations)
+        self.max_ns = max(self.max_ns, *durations)
         self.histogram.update(map(bucket_of, durations))
 
     def failed(self, error_type: str) -> None:

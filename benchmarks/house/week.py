@@ -4,11 +4,12 @@ import math
 import random
 from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from benchmarks.house import sessions as life
 from benchmarks.house.cast import BEGAN_TO_FAIL, GOT_SLOWER, LATE, QUIET, STOPPED, STORM, WEEK, Actor, due_times
-from benchmarks.house.failures import DEPENDENCY, FAILURES, INTERRUPTED, TIMEOUT, Failure, Groups
+from benchmarks.house.failures import FAILURES, INTERRUPTED, TIMEOUT, Failure, Groups
 from benchmarks.house.rows import Rows
 from benchmarks.house.sessions import Run
 from benchmarks.house.totals import Key, Rollups, Total
@@ -296,7 +297,7 @@ class Week:
         mine = [run for run in self.sessions if run.service == actor.service]
         gaps = [
             (a.until(self.end), b)
-            for a, b in zip(mine, mine[1:], strict=False)
+            for a, b in pairwise(mine)
             if b.started_at > self.start and a.until(self.end) < b.started_at
         ]
         for since, run in gaps:

@@ -64,10 +64,10 @@ class Year:
         self._chance = random.Random(seed)
         self._shapes = {(actor.kind, actor.id): _Shape(actor) for actor in actors}
 
-    def make(self) -> None:
+    def make(self, days: float) -> None:
         edge = self._end - WEEK
-        hour = math.floor((self._end - HOURS_KEPT) / HOUR) * HOUR
-        first_day = math.floor((self._end - DAYS_KEPT) / DAY) * DAY
+        hour = math.floor((self._end - min(HOURS_KEPT, days * DAY)) / HOUR) * HOUR
+        first_day = math.floor((self._end - min(DAYS_KEPT, days * DAY)) / DAY) * DAY
         for start in range(first_day, hour // DAY * DAY, DAY):
             self._bucket(start, start + DAY, self._rollups.days, 0)
         self._bucket(hour // DAY * DAY, hour, self._rollups.days, 0)
