@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Final
 
 from rich.text import Text
@@ -18,7 +19,7 @@ CRASH: Final = "▲"
 START: Final = "│"
 LINE: Final = "─"
 TICK: Final = "┴"
-APART: Final = 2  # cells between two labels
+APART: Final = 1  # cells between two labels, at least
 INTERVALS: Final = (
     *(MINUTE * n for n in (1, 2, 5, 10, 15, 30)), *(HOUR * n for n in (1, 2, 3, 6, 12)),
     *(DAY * n for n in (1, 2, 7, 14, 28, 91, 182, 364)),
@@ -65,19 +66,19 @@ class Axis:
             marks[column * self.cells] = mark, style
 
     def _ticks(self) -> list[tuple[int, str]]:
-        """Columns and labels, as many as have room."""
+        """Columns and labels, as many as have room; midnight is the day's name, or 00:00 where that is too long."""
+        moments = [local(self.start + column * self.step) for column in range(self.count)]
         for interval in INTERVALS:
-            found = [
-                (column, _label(moment, interval, self.step))
-                for column, moment in enumerate(self._moments())
-                if _begins(moment, interval, self.step)
-            ]
-            if found and _fit(found, self.cells, self.width):
-                return found
+            for days in (True, False):
+                found = [
+                    (column, _label(moment, interval, days and _begins(moment, DAY, self.step)))
+                    for column, moment in enumerate(moments)
+                    if _begins(moment, interval, self.step)
+                ]
+                found = [each for each in found if each[0] * self.cells + len(each[1]) <= self.width]
+                if found and _fit(found, self.cells):
+                    return found
         return []
-
-    def _moments(self) -> list[datetime]:
-        return [local(self.start + column * self.step) for column in range(self.count)]
 
 
 def local(epoch: float) -> datetime:
@@ -92,9 +93,9 @@ def zone(epoch: float) -> str:
 
 def step_words(seconds: int) -> str:
     """``30-minute``, as in "30-minute columns"."""
-    for length, word in ((7 * DAY, "week"), (DAY, "day"), (HOUR, "hour")):
+    for length, word in ((DAY, "day"), (HOUR, "hour")):
         if seconds % length == 0:
-            return f"{seconds // length}-{word}" if seconds > length else word.replace("day", "one-day")
+            return f"{seconds // length}-{word}"
     return f"{seconds // MINUTE}-minute"
 
 
@@ -106,13 +107,13 @@ def _begins(moment: datetime, interval: int, step: int) -> bool:
     return wall % interval < step
 
 
-def _label(moment: datetime, interval: int, step: int) -> str:
-    if interval < DAY and not _begins(moment, DAY, step):
+def _label(moment: datetime, interval: int, day: bool) -> str:
+    if interval < DAY and not day:
         return f"{moment:%H:%M}"
     return f"{moment:%a} {moment.day}" if interval < 7 * DAY else f"{moment.day} {moment:%b}"
 
 
-def _fit(found: Sequence[tuple[int, str]], cells: int, width: int) -> bool:
-    ends = [column * cells + len(label) for column, label in found]
-    begins = [column * cells for column, _ in found]
-    return all(end + APART <= begin for end, begin in zip(ends, begins[1:], strict=False)) and ends[-1] <= width + APART
+def _fit(found: Sequence[tuple[int, str]], cells: int) -> bool:
+    return all(
+        column * cells + len(label) + APART <= following * cells for (column, label), (following, _) in pairwise(found)
+    )

@@ -11,7 +11,6 @@ from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, Until, ask,
 from handspan.cli.output import show, show_json
 from handspan.cli.reports import A_DAY, App
 from handspan.store.queries import series
-from handspan.store.queries.figures import by_registration
 from handspan.store.service import DatabaseService
 
 __all__ = ["roll"]
@@ -47,25 +46,24 @@ def roll(
         span = await period(service, since, at, until)
         points = JSON_POINTS if json else roll_view.room(width)
         found = await series.roll(service, span.window, at, app=app, points=points)
-        figures = await by_registration(service, span.window)
-        rows = [roll_view.Row(row, figures.get((row.kind, row.id))) for row in found.rows]
-        rows.sort(key=lambda row: roll_view.order(sort.value, row))
+        rows = sorted(found.rows, key=lambda row: roll_view.order(sort.value, row))
         return roll_view.Roll(found, rows[:limit], len(rows), span.words, app)
 
     found = ask(db, question)
     if json:
+        under = found.whole.timeline
         show_json(
             {
                 "since": since,
                 "until": until,
-                "step_s": found.series.grid.step,
+                "step_s": found.whole.grid.step,
                 "started_at": found.moments(),
-                "rows": [{**vars(row.series), "figures": row.figures} for row in found.rows],
+                "rows": found.rows,
                 "left_out": found.registered - len(found.rows),
-                "forgotten": found.series.forgotten,
-                "sessions": found.series.timeline.sessions,
-                "losses": found.series.timeline.losses,
-                "incidents": found.series.timeline.incidents,
+                "forgotten": found.whole.forgotten,
+                "sessions": under.sessions,
+                "losses": under.losses,
+                "incidents": under.incidents,
             }
         )
     else:

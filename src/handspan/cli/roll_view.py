@@ -14,12 +14,12 @@ from handspan.cli.output import FAILED, PALE
 from handspan.cli.sparklines import BLANK, LEVELS, NOT_RECORDED, ZERO, level
 from handspan.cli.views import MARKS, START_HINT
 from handspan.clock import to_ns
-from handspan.store.queries import series
-from handspan.store.queries.figures import NOTHING, Figures
 from handspan.store.queries.grid import Grid
+from handspan.store.queries.series import Roll as SeriesRoll
+from handspan.store.queries.series import RollRow
 from handspan.store.queries.shapes import instant
 
-__all__ = ["Roll", "Row", "order", "roll", "room"]
+__all__ = ["Roll", "order", "roll", "room"]
 
 Part = str | Text
 
@@ -28,30 +28,22 @@ MOST_FAILED: Final = "X"
 NARROW: Final = 60  # below, names and cells have the whole line
 WIDE: Final = 100  # from here, latencies have a place too
 GAP: Final = 2
+MARK_WIDTH: Final = 2  # "on", "at"
 MOST_CELLS: Final = 3  # a point's width where there is room for more than points are worth
-
-
-@dataclass(frozen=True)
-class Row:
-    """One registration."""
-
-    series: series.RollRow
-    figures: Figures | None
-    """None if it did not run."""
 
 
 @dataclass(frozen=True)
 class Roll:
     """What is shown, and of how many."""
 
-    series: series.Roll
-    rows: list[Row]
+    whole: SeriesRoll
+    rows: list[RollRow]
     registered: int
     words: str
     app: str | None
 
     def moments(self) -> list[Instant]:
-        grid = self.series.grid
+        grid = self.whole.grid
         return [instant(grid.start + place * grid.step) for place in range(grid.count)]
 
 
@@ -60,22 +52,20 @@ def room(width: int) -> int:
     return max(8, width - _name_room(width) - _figures_room(width) - 1)
 
 
-def order(by: str, row: Row) -> tuple[Any, ...]:
+def order(by: str, row: RollRow) -> tuple[Any, ...]:
     """``look``: what fails in the newest quarter of the time, by how much of it does; then what failed at all."""
-    of, figures = row.series, row.figures
-    name = (of.app_key, of.name, of.instance_index, of.service)
-    runs, errors = (figures.runs, figures.errors) if figures else (0, 0)
+    name = (row.app_key, row.name, row.instance_index, row.service)
     if by == "runs":
-        return (-runs, *name)
+        return (-row.total_runs, *name)
     if by == "failed":
-        return (-errors, -runs, *name)
+        return (-row.total_errors, -row.total_runs, *name)
     if by == "p95":
-        return (-((figures.p95_ms if figures else None) or 0.0), *name)
+        return (-(row.p95_ms or 0.0), *name)
     if by == "name":
         return name
-    newest = len(of.runs) * 3 // 4
-    failing, ran = sum(of.errors[newest:]), sum(of.runs[newest:])
-    return (-failing / ran if ran else 0.0, -errors, -runs, *name)
+    newest = len(row.runs) * 3 // 4
+    failing, ran = sum(row.errors[newest:]), sum(row.runs[newest:])
+    return (-failing / ran if ran else 0.0, -row.total_errors, -row.total_runs, *name)
 
 
 def roll(found: Roll, width: int) -> Iterator[Part]:
@@ -86,7 +76,7 @@ def roll(found: Roll, width: int) -> Iterator[Part]:
             else (f"No handler or job was registered {found.words}. {START_HINT}")
         )
         return
-    grid = found.series.grid
+    grid = found.whole.grid
     names = [_name(row, found) for row in found.rows]
     columns = _figure_columns(found.rows, width)
     taken = sum(max(map(len, column)) + GAP for column in columns)
@@ -94,15 +84,17 @@ def roll(found: Roll, width: int) -> Iterator[Part]:
     cells = max(1, min(MOST_CELLS, (width - name_width - GAP - taken) // grid.count))
     name_width = min(max(map(cell_len, map(str, names))), width - cells * grid.count - taken - GAP)
     axis = Axis(grid.start, grid.step, grid.count, cells)
-    top = max((runs for row in found.rows for runs in row.series.runs), default=0)
+    top = max((runs for row in found.rows for runs in row.runs), default=0)
 
     yield _headline(found)
     yield ""
-    yield _line(Text("", style=PALE), name_width, Text(BLANK * axis.width), [(c[0], PALE) for c in columns], columns)
+    if columns:
+        head = [(column[0], PALE) for column in columns]
+        yield _line(Text(), name_width, Text(BLANK * axis.width), head, columns)
     for place, (row, name) in enumerate(zip(found.rows, names, strict=True), 1):
         figures = [(column[place], _style(column[0], row)) for column in columns]
-        yield _line(name, name_width, _cells(row.series, top, cells, grid), figures, columns)
-    yield _line(Text(""), name_width, axis.line(found.series.timeline), [], [])
+        yield _line(name, name_width, _cells(row, top, cells, grid), figures, columns)
+    yield _line(Text(""), name_width, axis.line(found.whole.timeline), [], [])
     yield _line(Text(zone(grid.end), style=PALE), name_width, axis.labels(), [], [], right=True)
     yield ""
     yield from _legend(found, top)
@@ -117,39 +109,37 @@ def _figures_room(width: int) -> int:
     return 0 if width < NARROW else 16 if width < WIDE else 36
 
 
-def _name(row: Row, found: Roll) -> Text:
-    of = row.series
-    several = len({each.service for each in found.series.rows}) > 1
-    instance = f" #{of.instance_index}" if of.instance_index else ""
-    return Text.assemble(
-        (MARKS[of.kind], PALE), " ", one_line(f"{of.service}/" * several + f"{of.app_key}.{of.name}{instance}")
-    )
+def _name(row: RollRow, found: Roll) -> Text:
+    several = len({each.service for each in found.whole.rows}) > 1
+    instance = f" #{row.instance_index}" if row.instance_index else ""
+    full = f"{row.service}/" * several + f"{row.app_key}.{row.name}{instance}"
+    return Text.assemble((MARKS[row.kind], PALE), " ", one_line(full))
 
 
-def _figure_columns(rows: list[Row], width: int) -> list[list[str]]:
+def _figure_columns(rows: list[RollRow], width: int) -> list[list[str]]:
     """Head first."""
     if width < NARROW:
         return []
-    found = [row.figures or NOTHING for row in rows]
-    columns = [["runs", *(count(each.runs) for each in found)], ["failed", *(count(each.errors) for each in found)]]
+    columns = [
+        ["runs", *(count(row.total_runs) for row in rows)],
+        ["failed", *(count(row.total_errors) for row in rows)],
+    ]
     if width >= WIDE:
-        columns += [["p50", *(took(each.p50_ms) for each in found)], ["p95", *(took(each.p95_ms) for each in found)]]
+        columns += [["p50", *(took(row.p50_ms) for row in rows)], ["p95", *(took(row.p95_ms) for row in rows)]]
     return columns
 
 
-def _style(head: str, row: Row) -> str:
-    figures = row.figures or NOTHING
-    if head == "failed" and figures.errors:
+def _style(head: str, row: RollRow) -> str:
+    if head == "failed" and row.total_errors:
         return FAILED
-    return "" if figures.runs and head != "failed" else PALE
+    return "" if row.total_runs and head != "failed" else PALE
 
 
 def _line(
     name: Text, name_width: int, cells: Text, figures: list[tuple[str, str]], columns: list[list[str]], *,
     right: bool = False,
 ) -> Text:  # fmt: skip
-    line = name.copy()
-    line.truncate(name_width, overflow="ellipsis")
+    line = _cut(name, name_width)
     padding = name_width - cell_len(line.plain)
     if right:
         line.pad_left(padding)
@@ -164,7 +154,17 @@ def _line(
     return line
 
 
-def _cells(row: series.RollRow, top: int, cells: int, grid: Grid) -> Text:
+def _cut(name: Text, width: int) -> Text:
+    """Its end stays, and the mark before it: what is before the dot is the same in many rows."""
+    if cell_len(name.plain) <= width:
+        return name.copy()
+    mark, rest = name[: MARK_WIDTH + 1], name[MARK_WIDTH + 1 :]
+    while rest.plain and cell_len(rest.plain) > width - MARK_WIDTH - 2:
+        rest = rest[1:]
+    return Text.assemble(mark, "…", rest)
+
+
+def _cells(row: RollRow, top: int, cells: int, grid: Grid) -> Text:
     found = Text()
     first = grid.point_of(to_ns(row.first_registered_at) / 1e9)
     last = grid.count if row.retired_at is None else grid.point_of(to_ns(row.retired_at) / 1e9)
@@ -181,38 +181,39 @@ def _cells(row: series.RollRow, top: int, cells: int, grid: Grid) -> Text:
 
 
 def _headline(found: Roll) -> str:
-    grid = found.series.grid
+    grid = found.whole.grid
     shown = amount(found.registered, "handler or job", "handlers and jobs")
     return f"The roll: {shown} {found.words or 'of all time'}, {step_words(grid.step)} columns."
 
 
 def _legend(found: Roll, top: int) -> Iterator[Text]:
-    """Only what is to be seen."""
-    rows = [row.series for row in found.rows]
-    said = []
-    if top > 1:
-        said.append(f"{LEVELS} 1 to {amount(top, 'run')} a column, each step as many times more")
-    elif top:
-        said.append("█ 1 run a column")
-    shares = [errors * 2 / runs for row in rows for errors, runs in zip(row.errors, row.runs, strict=True) if errors]
-    if any(share < 1 for share in shares):
-        said.append(f"{SOME_FAILED} some failed")
-    if any(share >= 1 for share in shares):
-        said.append(f"{MOST_FAILED} half of them or more failed")
-    if any(recorded and not runs for row in rows for recorded, runs in zip(row.recorded, row.runs, strict=True)):
-        said.append(f"{ZERO} none")
-    if not all(recorded for row in rows for recorded in row.recorded):
-        said.append(f"{NOT_RECORDED} not recorded")
-    axis = Axis(found.series.grid.start, found.series.grid.step, found.series.grid.count).line(found.series.timeline)
-    if CRASH in axis.plain:
-        said.append(f"{CRASH} crash")
-    if START in axis.plain:
-        said.append(f"{START} start")
-    yield Text(", ".join(said) + "." if said else "Nothing ran.", style=PALE)
+    said = ", ".join(_signs(found, top))
+    yield Text(f"{said}." if said else "Nothing ran.", style=PALE)
     if found.registered > len(found.rows):
         yield Text(f"{count(found.registered - len(found.rows))} more are left out: --limit shows them.", style=PALE)
-    if found.series.forgotten:
-        who = amount(found.series.forgotten, "registration")
+    if found.whole.forgotten:
+        who = amount(found.whole.forgotten, "registration")
         yield Text(f"{who} ran that nobody knows any more: pruned since.", style=PALE)
-    if not found.series.timeline.complete:
+    if not found.whole.timeline.complete:
         yield Text("So many sessions that only the newest are marked.", style=PALE)
+
+
+def _signs(found: Roll, top: int) -> Iterator[str]:
+    """Only what is to be seen."""
+    rows, grid = found.rows, found.whole.grid
+    if top:
+        yield f"{LEVELS[-1]} {amount(top, 'run')} a column" + (f", {LEVELS[0]} fewer (log scale)" if top > 1 else "")
+    shares = [errors * 2 / runs for row in rows for errors, runs in zip(row.errors, row.runs, strict=True) if errors]
+    if any(share < 1 for share in shares):
+        yield f"{SOME_FAILED} some failed"
+    if any(share >= 1 for share in shares):
+        yield f"{MOST_FAILED} half of them or more failed"
+    if any(recorded and not runs for row in rows for recorded, runs in zip(row.recorded, row.runs, strict=True)):
+        yield f"{ZERO} none"
+    if not all(recorded for row in rows for recorded in row.recorded):
+        yield f"{NOT_RECORDED} not recorded"
+    axis = Axis(grid.start, grid.step, grid.count).line(found.whole.timeline)
+    if CRASH in axis.plain:
+        yield f"{CRASH} crash"
+    if START in axis.plain:
+        yield f"{START} start"

@@ -11,13 +11,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from operator import add
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from handspan.store.histogram import Histogram, bucket_of, percentile
 
-__all__ = ["Merged", "bound_ms", "merge_buckets", "merge_rows"]
+__all__ = ["Merged", "bound_ms", "merge_rows", "merge_texts"]
+
+_Key = TypeVar("_Key")
 
 BUCKETS: Final = 480  # of handspan.store.histogram
 ZERO: Final = 240  # the place of bucket 0: theirs go from -240 to 239
@@ -83,13 +85,13 @@ def merge_rows(rows: Iterable[tuple[int, Any]]) -> dict[int, Merged]:
     return found
 
 
-def merge_buckets(rows: Iterable[tuple[int, Any]]) -> dict[int, Merged]:
-    """By point: all rollups of a bucket in one row, as the statement ``latencies`` gives them."""
-    found: defaultdict[int, Merged] = defaultdict(Merged)
-    for point, row in rows:
+def merge_texts(rows: Iterable[tuple[_Key, Any]]) -> dict[_Key, Merged]:
+    """By key: many rollups in one row, as the statements ``latencies`` and ``roll_latencies`` give them."""
+    found: defaultdict[_Key, Merged] = defaultdict(Merged)
+    for key, row in rows:
         alone = map(int, row["alone"].split(",")) if row["alone"] else ()
-        found[point].widen(row["runs"], row["min_ns"], row["max_ns"])
-        found[point].count(row["histograms"], bytes.fromhex(row["packed"] or ""), alone)
+        found[key].widen(row["runs"], row["min_ns"], row["max_ns"])
+        found[key].count(row["histograms"], bytes.fromhex(row["packed"] or ""), alone)
     return found
 
 

@@ -11,7 +11,7 @@ from whenever import Instant
 
 from handspan.store.histogram import Histogram
 from handspan.store.queries.grid import HOUR, Grid, grid_of
-from handspan.store.queries.merging import Merged, bound_ms, merge_buckets, merge_rows
+from handspan.store.queries.merging import Merged, bound_ms, merge_rows, merge_texts
 from handspan.store.queries.runs import Kind
 from handspan.store.queries.shapes import Window, instant
 from handspan.store.queries.timeline import Timeline, timeline
@@ -87,6 +87,9 @@ class RollRow:
     cancelled: list[int]
     total_runs: int
     total_errors: int
+    p50_ms: float | None
+    """Of all the roll's time, in whole hours if that is long."""
+    p95_ms: float | None
 
 
 @dataclass(frozen=True)
@@ -116,10 +119,9 @@ async def total_series(
     counted = [_Count() for _ in range(grid.count)]
     for row in await db.fetch_all(_SQL[name], {**grid.buckets(), "app": app}):
         counted[grid.point_of(row["bucket_start"])].add(row["runs"], row["errors"], row["cancelled"], row["max_ns"])
-    latency_step = grid.step if grid.count * grid.step <= FINE_ENOUGH or grid.step >= HOUR else HOUR
-    coarse = await grid_of(db, grid.window, at, step=latency_step) if latency_step != grid.step else grid
+    coarse = await _coarser(db, grid, at)
     rows = await db.fetch_all(_SQL["latencies"], {**coarse.buckets(), "app": app})
-    merged = merge_buckets((coarse.point_of(row["bucket_start"]), row) for row in rows)
+    merged = merge_texts((coarse.point_of(row["bucket_start"]), row) for row in rows)
     recorded = under.recorded(grid, None if app is None else await _services(db, app))
     found = []
     for place, count in enumerate(counted):
@@ -179,6 +181,11 @@ async def roll(
     for cell, runs, errors, cancelled in await db.fetch_all(_SQL["roll"], grid.buckets()):
         key = cell & (JOB_BIT - 1), cell & JOB_BIT
         cells.setdefault(key, []).append((cell >> POINT_SHIFT, runs, errors, cancelled))
+    coarse = await _coarser(db, grid, at)
+    merged = merge_texts(
+        ((row["kind"], row["registration_id"]), row)
+        for row in await db.fetch_all(_SQL["roll_latencies"], coarse.buckets())
+    )
     lived: dict[int, list[bool]] = {}
     rows = []
     for row in map(dict, await db.fetch_all(_SQL["registrations"], {"app": app})):
@@ -189,9 +196,17 @@ async def roll(
         first, retired = instant(row.pop("first_registered_at")), instant(row.pop("retired_at"))
         if not ran and not _was_there(grid, first, retired):
             continue
-        rows.append(_roll_row(row, first, retired, lived[service], ran))
+        latency = merged.get((row["kind"], row["id"]))
+        rows.append(_roll_row(row, first, retired, lived[service], ran, latency))
     rows.sort(key=lambda row: (row.app_key, row.name, row.instance_index, row.service, row.kind, row.id))
     return Roll(grid, rows, len(cells) if app is None else 0, under)
+
+
+async def _coarser(db: DatabaseService, grid: Grid, at: Instant) -> Grid:
+    """Whole hours where minutes would be too many histograms."""
+    if grid.count * grid.step <= FINE_ENOUGH or grid.step >= HOUR:
+        return grid
+    return await grid_of(db, grid.window, at, points=grid.count, step=HOUR)
 
 
 class _Count:
@@ -230,15 +245,17 @@ def _roll_row(
     retired: Instant | None,
     lived: list[bool],
     ran: list[tuple[int, int, int, int]],
+    latency: Merged | None,
 ) -> RollRow:
     runs, errors, cancelled = ([0] * len(lived) for _ in range(3))
     recorded = list(lived)
     for point, *counts in ran:
         runs[point], errors[point], cancelled[point] = counts
         recorded[point] = True
+    p50, p95 = latency.percentiles_ms(0.5, 0.95) if latency else (None, None)
     return RollRow(
         first_registered_at=first, retired_at=retired, recorded=recorded, runs=runs, errors=errors, cancelled=cancelled,
-        total_runs=sum(runs), total_errors=sum(errors), **row,
+        total_runs=sum(runs), total_errors=sum(errors), p50_ms=p50, p95_ms=p95, **row,
     )  # fmt: skip
 
 

@@ -37,7 +37,8 @@ GROUP BY bucket_start
 WITH RECURSIVE bucket (start) AS (
     VALUES (:start) UNION ALL SELECT start + :resolution FROM bucket WHERE start + :resolution < :end
 )
-SELECT r.bucket_start, r.runs, r.errors, r.cancelled, r.min_ns, r.max_ns, r.histogram
+SELECT r.bucket_start, r.runs, r.errors, r.cancelled, r.dependency_failures, r.timeouts, r.interrupted, r.late,
+       r.max_delay_ns, r.sum_ns, r.min_ns, r.max_ns, r.histogram
 FROM bucket AS b
 CROSS JOIN rollups AS r ON r.resolution = :resolution AND r.bucket_start = b.start AND r.kind = :kind
      AND r.registration_id = :id
@@ -49,6 +50,14 @@ SELECT ((bucket_start - :start) / :step << 33) | ((kind = 'job') << 32) | regist
 FROM rollups
 WHERE resolution = :resolution AND bucket_start >= :start AND bucket_start < :end
 GROUP BY cell
+
+-- roll_latencies: every histogram of each registration
+SELECT kind, registration_id, sum(runs) AS runs, min(min_ns) AS min_ns, max(max_ns) AS max_ns,
+       count(histogram) AS histograms, group_concat(hex(histogram), '') AS packed,
+       group_concat(CASE WHEN histogram IS NULL THEN min_ns || CASE runs WHEN 2 THEN ',' || max_ns ELSE '' END END) AS alone
+FROM rollups
+WHERE resolution = :resolution AND bucket_start >= :start AND bucket_start < :end
+GROUP BY kind, registration_id
 
 -- registrations: who could have run
 SELECT 'handler' AS kind, l.id, l.service_id, v.name AS service, l.app_key, l.instance_index, l.name, l.first_registered_at,
