@@ -8,7 +8,7 @@ from typing import Final
 
 import typer
 
-from handspan.cli import demo_command, maintenance, pruning, recovery, reports, roll
+from handspan.cli import demo_command, maintenance, pruning, recovery, registration, reports, roll
 from handspan.cli.output import PipeClosedError, complain, discard_stdout
 from handspan.errors import HandspanError
 
@@ -31,6 +31,8 @@ app.command("runs")(reports.runs)
 app.command("errors")(reports.errors)
 app.command("sessions")(reports.sessions)
 app.command("losses")(reports.losses)
+app.command("handler")(registration.handler)
+app.command("job")(registration.job)
 app.command("roll")(roll.roll)
 app.command("demo")(demo_command.demo)
 
