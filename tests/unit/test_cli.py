@@ -6,6 +6,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -31,14 +32,19 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
-def steady(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A known moment, a known width, a folder of its own."""
-    for module in ("reports", "maintenance", "pruning"):
+def steady(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A known moment, a known width, a zone, a folder of its own."""
+    for module in ("reports", "maintenance", "pruning", "registration", "roll"):
         monkeypatch.setattr(f"handspan.cli.{module}.now", lambda: AT)
     for name in ("NO_COLOR", "FORCE_COLOR", "HANDSPAN_DB", "HANDSPAN_DEBUG", "LINES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
     monkeypatch.chdir(tmp_path)
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from handspan.store.histogram import encode, histogram_of
 from handspan.store.parents import Parents
 from handspan.store.queries import grid, series
 from handspan.store.queries.grid import Grid, grid_of
-from handspan.store.queries.merging import bound_ms, merge_buckets, merge_rows
+from handspan.store.queries.merging import bound_ms, merge_rows, merge_texts
 from handspan.store.queries.shapes import ALL_TIME, Window
 from handspan.store.service import DatabaseService
 from seeded import DAY, HOUR, NOW, raw
@@ -333,6 +333,19 @@ def test_the_roll_has_who_was_there(house):
     assert {row.app_key for row in ask(house, lambda db: series.roll(db, ALL_TIME, at(NOW), app="old")).rows} == {"old"}
 
 
+def test_the_rolls_percentiles_are_of_all_its_time(house):
+    """Within 5 % of the raw rows'; None for who did not run."""
+    found = ask(house, lambda db: series.roll(db, window(NOW - 4.5 * DAY), at(NOW), step=86_400))
+    for row in found.rows:
+        table, column = (
+            ("handler_invocations", "listener_id") if row.kind == "handler" else ("job_executions", "job_id")
+        )
+        took = sorted(each for (each,) in raw(house, f"SELECT duration_ms FROM {table} WHERE {column} = ?", row.id))
+        for share, value in ((0.5, row.p50_ms), (0.95, row.p95_ms)):
+            expected = took[math.ceil(share * len(took)) - 1] if took else None
+            assert value == (None if expected is None else pytest.approx(expected, rel=0.05))
+
+
 def test_the_roll_counts_whom_it_cannot_name(tmp_path):
     """A registration that was pruned leaves its rollups."""
     path = seeded.build(tmp_path / "x.db")
@@ -389,7 +402,7 @@ def test_together_they_are_the_histogram_of_all(many):
         "packed": "".join(row["histogram"].hex() for row in rows if row["histogram"]) or None,
         "alone": ",".join(str(each) for took in many if len(took) <= 2 for each in took) or None,
     }  # fmt: skip
-    assert merge_buckets([(0, text)])[0].histogram == histogram_of(everything)
+    assert merge_texts([(0, text)])[0].histogram == histogram_of(everything)
 
 
 @given(st.binary(min_size=1, max_size=30), DURATIONS)

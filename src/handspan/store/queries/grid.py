@@ -10,7 +10,7 @@ from handspan.store.queries.shapes import Window, instant
 from handspan.store.service import DatabaseService
 from handspan.store.statements import statements
 
-__all__ = ["DAY", "HOUR", "MINUTE", "Grid", "Resolution", "grid_of"]
+__all__ = ["DAY", "HOUR", "MINUTE", "MOST_POINTS", "Grid", "Resolution", "grid_of"]
 
 _SQL: Final = statements("queries/series.sql")
 
