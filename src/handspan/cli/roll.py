@@ -45,7 +45,8 @@ def roll(
     async def question(service: DatabaseService) -> roll_view.Roll:
         span = await period(service, since, at, until)
         points = JSON_POINTS if json else roll_view.room(width)
-        found = await series.roll(service, span.window, at, app=app, points=points)
+        percentiles = json or sort is Order.P95 or width >= roll_view.WIDE
+        found = await series.roll(service, span.window, at, app=app, points=points, percentiles=percentiles)
         rows = sorted(found.rows, key=lambda row: roll_view.order(sort.value, row))
         return roll_view.Roll(found, rows[:limit], len(rows), span.words, app)
 

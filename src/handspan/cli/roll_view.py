@@ -19,7 +19,7 @@ from handspan.store.queries.series import Roll as SeriesRoll
 from handspan.store.queries.series import RollRow
 from handspan.store.queries.shapes import instant
 
-__all__ = ["Roll", "order", "roll", "room"]
+__all__ = ["WIDE", "Roll", "order", "roll", "room"]
 
 Part = str | Text
 
