@@ -62,7 +62,7 @@ def _attempt(conn: sqlite3.Connection, parents: Parents, segment: Segment, now: 
         session_id = parents.session_id(segment.session, now)
         for target, records, to_row in plan(segment, session_id, parents):
             fresh = _not_yet_stored(conn, target, records) if segment.idempotent else records
-            _insert(conn, target, fresh, to_row)
+            _insert(conn, target, target.each(fresh), to_row)
         ended = [(session_id, record.span_id) for record in segment.records if record.was_running]
         if ended:
             conn.executemany(_SQL["end_running"], ended)
@@ -77,9 +77,7 @@ def add_losses(conn: sqlite3.Connection, session_id: int, losses: Iterable[Loss]
         conn.execute(_SQL["add_loss"], values | {"kind": loss.kind, "reason": loss.reason, "count": loss.count})
 
 
-def _insert(
-    conn: sqlite3.Connection, target: Target, records: Sequence[SpanRecord], to_row: Callable[[SpanRecord], Row]
-) -> None:
+def _insert(conn: sqlite3.Connection, target: Target, records: Sequence[Any], to_row: Callable[[Any], Row]) -> None:
     start, size = 0, CHUNK_ROWS
     while start < len(records):  # a remainder goes in halving sizes: eight statements at most, all of them cached
         if len(records) - start < size:

@@ -44,6 +44,7 @@ _TABLES: Final = (
     "handler_invocations",
     "job_executions",
     "spans",
+    "log_records",
     "losses",
     "incidents",
 )
