@@ -8,7 +8,7 @@ from whenever import Instant
 from handspan.clock import to_ns
 from handspan.wording import amount, count, one_line, three, took
 
-__all__ = ["ago", "amount", "count", "iso", "one_line", "size", "took", "until"]
+__all__ = ["ago", "amount", "count", "iso", "newest", "one_line", "size", "took", "until"]
 
 MINUTE: Final = 60
 HOUR: Final = 3600
@@ -32,6 +32,11 @@ def until(moment: Instant | None, now: Instant) -> str:
         return "-"
     seconds = _seconds(moment, now)
     return f"{_one_unit(seconds)} late" if seconds >= 1 else ago(moment, now)
+
+
+def newest(limit: int) -> str:
+    """How a list that was cut says so."""
+    return f"These are the newest {count(limit)}" if limit > 1 else "This is the newest one"
 
 
 def size(octets: int) -> str:

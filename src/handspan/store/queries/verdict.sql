@@ -53,7 +53,7 @@ SELECT kind, registration_id, reason,
 FROM skips
 WHERE hour >= :habit_start AND hour <= :now AND reason IN ('missed', 'down', 'overlapped')
 GROUP BY kind, registration_id, reason
-HAVING count > 0
+HAVING max(hour) >= :window
 
 -- due: jobs whose next run is past although a living session holds them
 SELECT j.id, j.next_run_ts,
@@ -81,8 +81,8 @@ SELECT stage, reason, sum(CASE WHEN hour >= :window THEN count ELSE 0 END) AS co
 FROM losses
 WHERE hour >= :habit_start AND hour <= :now AND reason NOT IN ('pruned_age', 'pruned_size')
 GROUP BY stage, reason
-HAVING count > 0
-ORDER BY count DESC LIMIT :limit
+HAVING max(hour) >= :window
+ORDER BY 3 DESC LIMIT :limit
 
 -- interrupted: what crashed sessions had in flight, by registration; :sessions is a JSON list of their ids
 SELECT session_id, kind, registration_id, sum(interrupted) AS runs
@@ -95,14 +95,15 @@ ORDER BY runs DESC, kind, registration_id LIMIT :limit
 -- happened: incidents of the window, and those that have not ended
 SELECT i.id, i.session_id, v.name AS service, i.kind, i.started_at, i.ended_at, i.detail, i.count
 FROM incidents AS i JOIN sessions AS s ON s.id = i.session_id JOIN services AS v ON v.id = s.service_id
-WHERE i.started_at <= :now AND (i.started_at >= :window OR i.ended_at IS NULL)
+WHERE i.started_at <= :now AND (i.started_at >= :window
+      OR (i.ended_at IS NULL AND i.kind IN ('database_unavailable', 'journal_suspended')))
 ORDER BY i.started_at DESC LIMIT :limit
 
 -- groups: kinds of errors that are new or back, and were seen in the window
 SELECT id, kind, registration_id, error_type, message, count, first_seen_at, last_seen_at, regressed_at
 FROM error_groups INDEXED BY ix_error_groups_last_seen
 WHERE last_seen_at >= :window AND last_seen_at <= :now AND (first_seen_at >= :window OR regressed_at >= :window)
-ORDER BY count DESC LIMIT :limit
+ORDER BY error_groups.count DESC LIMIT :limit
 
 -- main_groups: failures of the window by group
 SELECT g.kind, g.registration_id, h.error_group_id, sum(h.count) AS count

@@ -87,6 +87,7 @@ async def _of_recording(
     new_to: dict[Key, bool] = {key: _has_habit(facts, key, span) and key not in told for key in facts.known}
     return [
         *recording.silent_sessions(sessions, now),
+        *recording.gone(sessions, instant(float(span.window)), now),
         *recording.crashes(in_window, interrupted, now),
         *recording.journals(len(waiting_files), unread[0].ended_at if unread else None, now),
         *recording.happened([Happened(**row) for row in await rows(db, "happened", span)], live, now),

@@ -74,12 +74,7 @@ def best_stretch(buckets: Sequence[Bucket], usual: float) -> Stretch | None:
     return best
 
 
-def clears(stretch: Stretch | None, habit: float, bar: Bar) -> bool:
+def clears(bad: int, runs: int, surprising: float, habit: float, bar: Bar) -> bool:
     """Whether it is neither chance nor too small to speak of."""
-    return (
-        stretch is not None
-        and stretch.bad >= bar.least
-        and stretch.surprise >= SURPRISE
-        and stretch.share >= bar.floor
-        and stretch.share >= bar.factor * habit
-    )
+    share = bad / runs if runs else 0.0
+    return surprising >= SURPRISE and bad >= bar.least and share >= bar.floor and share >= bar.factor * habit

@@ -51,6 +51,7 @@ class Past:
     bad: int
     habit_runs: int
     habit_bad: int
+    surprise: float
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def against_the_past(hours: Sequence[Bucket], start: int, end: int, habit: Habit
             )
     weight, first, runs, bad, total_runs, total_bad = found
     if not total_runs:  # nothing is left of it by the hour: the sums of its days have to do
-        return Past(start, runs, bad, habit.runs, habit.bad)
+        return Past(start, runs, bad, habit.runs, habit.bad, weight)
     usual = usual_share(total_bad, total_runs)
     alike = 0
     end = hours[first].start if first < len(hours) else start
@@ -96,7 +97,7 @@ def against_the_past(hours: Sequence[Bucket], start: int, end: int, habit: Habit
         end -= DAY
     if alike >= USUAL_DAYS:
         return None
-    return Past(hours[first].start if first < len(hours) else start, runs, bad, total_runs, total_bad)
+    return Past(hours[first].start if first < len(hours) else start, runs, bad, total_runs, total_bad, weight)
 
 
 def last_streak(hours: Sequence[Bucket]) -> Streak | None:
@@ -116,7 +117,7 @@ def last_streak(hours: Sequence[Bucket]) -> Streak | None:
 
 
 def refined(buckets: Sequence[Bucket], rest_runs: int, rest_bad: int, usual: float) -> int | None:
-    """The minute it began: the start that makes the whole stretch stand out most; ``rest`` is what comes after these."""
+    """The minute it began: the start that makes the whole stretch stand out most. ``rest`` comes after these."""
     found: tuple[float, int] | None = None
     runs, bad = rest_runs, rest_bad
     for bucket in reversed(buckets):

@@ -21,6 +21,7 @@ __all__ = [
     "Interrupted",
     "Lost",
     "crashes",
+    "gone",
     "happened",
     "journals",
     "kinds_of_errors",
@@ -117,6 +118,21 @@ def crashes(sessions: Sequence[SessionSummary], interrupted: Sequence[Interrupte
                 weight=float(sum(each.runs for each in cut) + len(ends)),
             )
         )  # fmt: skip
+    return findings
+
+
+def gone(sessions: Sequence[SessionSummary], window: Instant, now: Instant) -> list[Finding]:
+    """Services whose newest session crashed before the window: nobody noticed. A crash inside it is told as one."""
+    findings = []
+    for service in dict.fromkeys(each.service for each in sessions):
+        newest = next(each for each in sessions if each.service == service)
+        if newest.state == "crash" and newest.ended_at is not None and newest.ended_at < window:
+            since = newest.ended_at
+            words = f"{one_line(service)} has recorded nothing since it crashed at {clock(since, now)}."
+            see = f"handspan sessions --since {option(since, now)}"
+            findings.append(
+                _recording("not_recording", "alarm", since, words, see, service=service, session_id=newest.id)
+            )
     return findings
 
 

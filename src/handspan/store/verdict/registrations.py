@@ -57,7 +57,7 @@ async def shares(db: DatabaseService, span: Span, facts: Facts, thresholds: Thre
     suspects = await asyncio.to_thread(_by_counts, facts, span, thresholds)
     found: list[tuple[Suspect, Bad]] = [(each, _errors if each.rule == "error_rate" else _late) for each in suspects]
     found += await _by_latency(db, span, facts, thresholds)
-    found.sort(key=lambda each: -_weight(each[0]))
+    found.sort(key=lambda each: -each[0].surprise)
     shifts = await _tried(db, span, found[:SUSPECTS], thresholds)
     groups = await _main_groups(db, span, shifts)
     return [
@@ -65,10 +65,6 @@ async def shares(db: DatabaseService, span: Span, facts: Facts, thresholds: Thre
              if shift.suspect.rule == "error_rate" else None)
         for shift, latency in shifts
     ]  # fmt: skip
-
-
-def _weight(found: Suspect) -> float:
-    return float(found.end - found.start) / HOUR + (100.0 if found.rule == "error_rate" else 0.0)
 
 
 def _by_counts(facts: Facts, span: Span, thresholds: Thresholds) -> list[Suspect]:

@@ -9,6 +9,7 @@ from typing import Final
 
 from whenever import Instant
 
+from handspan.clock import to_ns
 from handspan.store.queries.shapes import instant
 from handspan.store.verdict.habit import DAY, HOUR
 from handspan.store.verdict.shapes import Figure, Finding, Known, Rule
@@ -159,10 +160,11 @@ def quiet(known: Known, pauses: Pauses, last_run: float, now: Instant, factor: f
     if pauses.silent < max(HOUR, factor * pauses.longest):
         return None
     since = instant(last_run)
-    words = (
-        f"{known.title} has been silent for {took(pauses.silent * 1000)}, since {clock(since, now)}; its longest usual "
-        f"pause is {took(pauses.longest * 1000)}."
-    )
+    asleep = (to_ns(now) - to_ns(since)) / 1e9 - pauses.silent > HOUR / 60
+    how_long = took(pauses.silent * 1000)
+    when = f"since {clock(since, now)}"
+    silent = f"{when}, {how_long} of it with a process alive" if asleep else f"for {how_long}, {when}"
+    words = f"{known.title} has been silent {silent}; its longest usual pause is {took(pauses.longest * 1000)}."
     return about(
         known, "gone_quiet", "trouble", since, words, see_registration(known, since, now),
         now=Figure(pauses.silent, "seconds"), habit=Figure(pauses.longest, "seconds"),

@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from handspan.store.verdict.chance import best_stretch, clears, surprise
-from handspan.store.verdict.habit import DAY, HOUR, Habit, against_the_past, last_streak, refined
+from handspan.store.verdict.chance import SURPRISE, Stretch, best_stretch, clears, surprise
+from handspan.store.verdict.habit import DAY, HOUR, Habit, Past, against_the_past, last_streak, refined
 from handspan.store.verdict.shapes import Bucket, Known, Rule
 from handspan.store.verdict.thresholds import Bar
 
 __all__ = ["Shift", "Suspect", "confirmed", "cost", "suspect", "timed"]
 
+POSSIBLE: Final = 6.0
+"""Nats in the window that make a suspect. Fewer than a finding's: the habit may hold days of the same trouble, and then
+only its hours show how much it stands out."""
 MOST: Final = 0.5
 MOST_LEAST: Final = 5
 """Half of at least so many: what needs no habit to be wrong."""
@@ -35,10 +38,12 @@ class Suspect:
     how: Literal["shift", "most", "streak"]
     known: Known
     habit: Habit
+    bar: Bar
     start: int
     """First hour."""
     end: int
     """After its last hour."""
+    surprise: float
 
 
 @dataclass(frozen=True)
@@ -65,17 +70,21 @@ def suspect(rule: Rule, known: Known, hours: Sequence[Bucket], habit: Habit, bar
     runs = sum(bucket.runs for bucket in hours)
     if habit.enough and bad >= bar.least:
         stretch = best_stretch(hours, habit.usual)
-        if stretch is not None and clears(stretch, habit.share, bar):
-            return Suspect(rule, "shift", known, habit, hours[stretch.first].start, hours[stretch.last].start + HOUR)
+        if stretch is not None and stretch.surprise >= POSSIBLE and stretch.share >= bar.floor:
+            return Suspect(rule, "shift", known, habit, bar, *_hours(hours, stretch), stretch.surprise)
     if rule == "slower":
         return None  # slow without a habit is nobody's to say
     if bad >= MOST_LEAST and bad >= MOST * runs:
         stretch = best_stretch(hours, bar.floor)
         if stretch is not None:
-            return Suspect(rule, "most", known, habit, hours[stretch.first].start, hours[stretch.last].start + HOUR)
+            return Suspect(rule, "most", known, habit, bar, *_hours(hours, stretch), stretch.surprise)
     if rule == "error_rate" and runs < SELDOM and bad == runs:
-        return Suspect(rule, "streak", known, habit, hours[0].start, hours[-1].start + HOUR)
+        return Suspect(rule, "streak", known, habit, bar, hours[0].start, hours[-1].start + HOUR, SURPRISE)
     return None
+
+
+def _hours(hours: Sequence[Bucket], stretch: Stretch) -> tuple[int, int]:
+    return hours[stretch.first].start, hours[stretch.last].start + HOUR
 
 
 def confirmed(found: Suspect, hours: Sequence[Bucket], *, min_runs: int) -> Shift | None:
@@ -86,13 +95,18 @@ def confirmed(found: Suspect, hours: Sequence[Bucket], *, min_runs: int) -> Shif
     past = None
     if found.how == "shift":
         past = against_the_past(hours, found.start, found.end, habit, min_runs=min_runs)
-        if past is None:
+        if past is None or not _stands_out(past, found.bar):
             return None
     inside = [bucket for bucket in hours if found.start <= bucket.start < found.end]
     runs, bad = sum(bucket.runs for bucket in inside), sum(bucket.bad for bucket in inside)
     if past is None:
         return _ending(Shift(found, found.start, None, runs, bad, habit.runs, habit.bad), hours)
     return _ending(Shift(found, past.start, None, past.runs, past.bad, past.habit_runs, past.habit_bad), hours)
+
+
+def _stands_out(past: Past, bar: Bar) -> bool:
+    habit = past.habit_bad / past.habit_runs if past.habit_runs else 0.0
+    return clears(past.bad, past.runs, past.surprise, habit, bar)
 
 
 def _streak(found: Suspect, hours: Sequence[Bucket]) -> Shift | None:

@@ -94,7 +94,7 @@ def _habit(shift: Shift, latency: Latency | None) -> str:
     if shift.suspect.how == "most" and not shift.suspect.habit.enough:
         return "; there is no habit to compare with yet"
     usual = took(latency.habit_ms) if latency is not None else share(shift.habit_bad, shift.habit_runs)
-    days = max(1, round((shift.since - shift.suspect.habit.since) / DAY))
+    days = max(1, int((shift.since - shift.suspect.habit.since) / DAY))
     return f", {usual} is its habit ({count(days)} d)"
 
 

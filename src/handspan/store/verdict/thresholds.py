@@ -9,7 +9,7 @@ from handspan.store.verdict.shapes import Known, Rule
 
 __all__ = ["Bar", "Thresholds"]
 
-CHANCE: Final = 1e-6
+CHANCE: Final = 1e-5
 """How likely chance alone may look like trouble, in one stretch of one registration. A look weighs some hundred
 stretches of each of, say, sixty registrations: one look in a hundred would then speak of nothing."""
 
