@@ -107,7 +107,8 @@ class Week:
         sessions = self.sessions or self.restarts()
         seeded.put(conn, "services (id, name, namespace)", [(1, "house", "")])
         seeded.put(
-            conn, "sessions (id, started_at, last_heartbeat_at, stopped_at, stop_reason, service_id, instance_id, host)",
+            conn, "sessions (id, started_at, last_heartbeat_at, stopped_at, stop_reason, service_id, instance_id, "
+                  "host)",
             [(*session, 1, f"s{session[0]}", "pi") for session in sessions],
         )  # fmt: skip
         begin = self.now - DAYS * DAY

@@ -5,16 +5,18 @@ At most three significant digits, each with its unit; moments by the clock on th
 
 from datetime import UTC, datetime, timedelta
 from typing import Final
+from unicodedata import east_asian_width
 
 from whenever import Instant
 
 from handspan.clock import to_ns
 
-__all__ = ["amount", "clock", "count", "one_line", "option", "share", "three", "title", "took"]
+__all__ = ["amount", "clock", "count", "one_line", "option", "share", "short", "three", "title", "took"]
 
 MINUTE: Final = 60
 HOUR: Final = 3600
 DAY: Final = 86_400
+LONGEST_NAME: Final = 50  # cells: a line has 80, or 60
 WEEK_DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
@@ -52,6 +54,16 @@ def title(app_key: str, name: str, instance_index: int = 0, service: str = "") -
 def count(number: int) -> str:
     """A count is exact."""
     return f"{number:,}"
+
+
+def short(text: str) -> str:
+    """Somebody else's name, short enough for a sentence."""
+    text, room = one_line(text), LONGEST_NAME
+    for place, char in enumerate(text):
+        room -= 2 if east_asian_width(char) in "WF" else 1
+        if room < 0:
+            return f"{text[: place - 1]}\N{HORIZONTAL ELLIPSIS}"
+    return text
 
 
 def amount(number: int, noun: str, plural: str | None = None) -> str:

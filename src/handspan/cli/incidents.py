@@ -1,26 +1,23 @@
 """``incidents``: what happened to recording that is not a run."""
 
-from typing import Annotated, Final
-
-import typer
+from typing import Final
 
 from handspan.cli import incidents_view
-from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, ask, now, period
+from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, ask, now, period
 from handspan.cli.output import show, show_json
 from handspan.store.queries.ledger import IncidentRow, list_incidents
 from handspan.store.service import DatabaseService
 
 __all__ = ["incidents"]
 
+A_MONTH: Final = "30d"
 LISTED: Final = 50
 
 
 def incidents(
     db: Db = DEFAULT_DB,
     json: Json = False,
-    since: Annotated[
-        str | None, typer.Option("--since", metavar="WHEN", help="Only those that reach into this time.")
-    ] = None,
+    since: Since = A_MONTH,
     limit: Limit = LISTED,
 ) -> None:
     """What happened to recording: damage, a database or journal that could not be written."""

@@ -12,7 +12,7 @@ from handspan.store.queries.sessions import SessionSummary
 from handspan.store.queries.shapes import instant
 from handspan.store.verdict.shapes import Figure, Finding, Known, Rule, Severity
 from handspan.store.verdict.telling import about
-from handspan.wording import amount, clock, count, one_line, option, took
+from handspan.wording import amount, clock, count, one_line, option, short, took
 
 __all__ = [
     "SILENT",
@@ -112,7 +112,7 @@ def crashes(sessions: Sequence[SessionSummary], interrupted: Sequence[Interrupte
         findings.append(
             _recording(
                 "crash", "alarm" if len(ends) >= LOOP or after else "trouble", oldest,
-                f"{one_line(service)} crashed {when}{_cut(cut)}{after}.",
+                f"{short(service)} crashed {when}{_cut(cut)}{after}.",
                 f"handspan sessions --since {option(oldest, now)}", service=service, session_id=crashed[0].id,
                 until=newest if lives else None, now=Figure(len(ends), "sessions"),
                 weight=float(sum(each.runs for each in cut) + len(ends)),
@@ -128,7 +128,7 @@ def gone(sessions: Sequence[SessionSummary], window: Instant, now: Instant) -> l
         newest = next(each for each in sessions if each.service == service)
         if newest.state == "crash" and newest.ended_at is not None and newest.ended_at < window:
             since = newest.ended_at
-            words = f"{one_line(service)} has recorded nothing since it crashed at {clock(since, now)}."
+            words = f"{short(service)} has recorded nothing since it crashed at {clock(since, now)}."
             see = f"handspan sessions --since {option(since, now)}"
             findings.append(
                 _recording("not_recording", "alarm", since, words, see, service=service, session_id=newest.id)
@@ -153,13 +153,13 @@ def losses(lost: Sequence[Lost], now: Instant) -> list[Finding]:
         total = sum(each.count for each in of_stage)
         worst = max(of_stage, key=lambda each: each.count)
         since = instant(min(each.since for each in of_stage))
-        where = "did not reach the store" if stage == "store" else f"did not reach {one_line(stage)}"
+        where = "did not reach the store" if stage == "store" else f"did not reach {short(stage)}"
         reasons = "" if len(of_stage) == 1 else "most "
         habit = sum(each.habit for each in of_stage)
         findings.append(
             _recording(
                 "losses", "trouble", since,
-                f"{amount(total, 'record')} {where} since {clock(since, now)}, {reasons}for {one_line(worst.reason)}.",
+                f"{amount(total, 'record')} {where} since {clock(since, now)}, {reasons}for {short(worst.reason)}.",
                 f"handspan losses --since {option(since, now)}",
                 until=instant(max(each.last for each in of_stage) + 3600),
                 now=Figure(total, "records"), habit=Figure(habit, "records"), weight=float(total),
@@ -176,7 +176,7 @@ def silent_sessions(sessions: Sequence[SessionSummary], now: Instant) -> list[Fi
         if session.state == "live" and silent > SILENT:
             since = session.last_heartbeat_at
             words = (
-                f"{one_line(session.service)} lives and has written nothing for {took(silent * 1000)}, since "
+                f"{short(session.service)} lives and has written nothing for {took(silent * 1000)}, since "
                 f"{clock(since, now)}: its database is locked or its disk full. Its log says why."
             )
             findings.append(
@@ -209,7 +209,7 @@ def happened(found: Sequence[Happened], live: frozenset[int], now: Instant) -> l
         since = instant(each.started_at)
         until = None if each.ended_at is None else instant(each.ended_at)
         when = clock(since, now)
-        service, detail = one_line(each.service), one_line(each.detail)[:LONGEST]
+        service, detail = short(each.service), one_line(each.detail)[:LONGEST]
         ongoing = each.ended_at is None and each.session_id in live
         rule: Rule
         severity: Severity = "alarm" if ongoing else "notice"
@@ -252,7 +252,7 @@ def kinds_of_errors(
         of = known.get(key)
         if of is None:
             continue
-        what = f"{one_line(each.error_type)} of {of.title}"
+        what = f"{short(each.error_type)} of {of.title}"
         message = one_line(each.message)
         said = f" ({message[:LONGEST]}{'...' * (len(message) > LONGEST)})" if message else ""
         see = f"handspan error {each.id}"
@@ -277,7 +277,7 @@ def nobody(sessions: Sequence[SessionSummary], now: Instant) -> list[str]:
     if last.state == "crash" or last.ended_at is None:
         return []
     ended = "ended" if last.state == "clean_shutdown" else "gave its last sign of life"
-    return [f"Nothing is recording: {one_line(last.service)} {ended} at {clock(last.ended_at, now)}."]
+    return [f"Nothing is recording: {short(last.service)} {ended} at {clock(last.ended_at, now)}."]
 
 
 def _recording(

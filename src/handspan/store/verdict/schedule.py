@@ -16,7 +16,18 @@ from handspan.store.verdict.shapes import Figure, Finding, Known, Rule
 from handspan.store.verdict.telling import about, see_registration
 from handspan.wording import amount, clock, took
 
-__all__ = ["Due", "Lives", "Pauses", "Skipped", "is_news", "longest_pause", "overdue", "quiet", "skipped"]
+__all__ = [
+    "ACTIVE_HOURS",
+    "Due",
+    "Lives",
+    "Pauses",
+    "Skipped",
+    "is_news",
+    "longest_pause",
+    "overdue",
+    "quiet",
+    "skipped",
+]
 
 SMALL: Final = 0.01
 """Of the runs: a job of every ten seconds misses one in a hundred when the machine is busy."""

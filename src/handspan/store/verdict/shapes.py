@@ -6,7 +6,7 @@ from typing import Final, Literal, NamedTuple
 from whenever import Instant
 
 from handspan.store.queries.runs import Kind
-from handspan.wording import amount, clock, title
+from handspan.wording import amount, clock, short, title
 
 __all__ = ["Bucket", "Figure", "Finding", "Known", "Looked", "Moments", "Rule", "Severity", "Verdict"]
 
@@ -51,7 +51,7 @@ class Known:
 
     @property
     def title(self) -> str:
-        return title(self.app_key, self.name, self.instance_index, self.service if self.several else "")
+        return short(title(self.app_key, self.name, self.instance_index, self.service if self.several else ""))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from handspan.store.queries.shapes import instant
 from handspan.store.verdict.habit import DAY
 from handspan.store.verdict.shapes import Figure, Finding, Known, Rule, Severity
 from handspan.store.verdict.shifts import Shift, cost
-from handspan.wording import amount, clock, count, option, share, took
+from handspan.wording import amount, clock, count, option, share, short, took
 
 __all__ = ["Latency", "about", "see_registration", "told"]
 
@@ -25,7 +25,11 @@ class Latency:
 
 
 def see_registration(known: Known, since: Instant, now: Instant) -> str:
-    name = shlex.quote(f"{known.app_key}.{known.name}")
+    """Of a name that no line has room for, the list."""
+    full = f"{known.app_key}.{known.name}"
+    if short(full) != full:
+        return f"handspan {known.kind}s"
+    name = shlex.quote(full)
     return f"handspan {known.kind} {name} --since {option(since, now)}"
 
 

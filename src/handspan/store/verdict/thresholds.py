@@ -7,7 +7,7 @@ from typing import Final
 from handspan.settings import Settings
 from handspan.store.verdict.shapes import Known, Rule
 
-__all__ = ["Bar", "Thresholds"]
+__all__ = ["CHANCE", "Bar", "Thresholds"]
 
 CHANCE: Final = 1e-5
 """How likely chance alone may look like trouble, in one stretch of one registration. A look weighs some hundred
