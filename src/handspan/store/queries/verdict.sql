@@ -9,7 +9,7 @@ SELECT 'job', j.id, s.name, j.app_key, j.instance_index, j.job_name, j.first_reg
 FROM scheduled_jobs AS j JOIN services AS s ON s.id = j.service_id
 WHERE j.retired_at IS NULL
 
--- habits: what each registration did before the window: whole days by the day, the rest by the hour
+-- habits: what each registration did before the window, by whole days; in a young file the hours up to it as well
 SELECT kind, registration_id, sum(runs) AS runs, sum(errors) AS errors, sum(late) AS late, sum(sum_ns) AS sum_ns,
        min(bucket_start) AS first, max(bucket_start) AS last
 FROM (
@@ -17,16 +17,17 @@ FROM (
     WHERE resolution = 86400 AND bucket_start >= :habit_start AND bucket_start < :day
     UNION ALL
     SELECT kind, registration_id, runs, errors, late, sum_ns, bucket_start FROM rollups
-    WHERE resolution = 3600 AND bucket_start >= :day AND bucket_start < :window
+    WHERE resolution = 3600 AND bucket_start >= :day AND bucket_start < :rest_end
 )
 GROUP BY kind, registration_id
 
--- hours: the window by the hour, in the order of time
-SELECT bucket_start, kind, registration_id, sum(runs) AS runs, sum(errors) AS errors, sum(late) AS late,
-       sum(sum_ns) AS sum_ns
+-- hours: the window by the hour and session, in the order of time; adding sessions up here would double the cost
+SELECT bucket_start, kind, registration_id, runs, errors, late, sum_ns, max_ns
 FROM rollups
 WHERE resolution = 3600 AND bucket_start >= :window AND bucket_start <= :now
-GROUP BY bucket_start, kind, registration_id
+
+-- oldest_day: the first day that has figures
+SELECT min(bucket_start) AS day FROM rollups WHERE resolution = 86400
 
 -- buckets: of some registrations, each with its own range of time: one seek into the key a bucket
 -- :wanted is a JSON list of [kind, id, resolution, from, to]; histograms only where :histograms is true.

@@ -24,7 +24,7 @@ __all__ = ["shares"]
 
 SUSPECTS: Final = 60
 """Looked at by the minute: whoever has more has one cause, and the gravest sixty show it."""
-LATENCIES: Final = 1000
+LATENCIES: Final = 500
 """Registrations whose histograms are read: those whose hours grew most, so that ten thousand do not take seconds."""
 
 Series = Mapping[tuple[Kind, int, int], list[Hour]]
@@ -38,6 +38,7 @@ class _Slow:
 
     above: int
     """Histogram buckets above this one."""
+    limit_ns: int
     habit_p95: float
 
     def __call__(self, hour: Hour) -> int:
@@ -75,7 +76,7 @@ def _by_counts(facts: Facts, span: Span, thresholds: Thresholds) -> list[Suspect
             continue
         done = facts.habits.get(key)
         for rule, bad, bar in (("error_rate", _errors, thresholds.errors), ("late", _late, thresholds.lateness)):
-            if rule == "late" and known.kind != "job":
+            if not any(map(bad, hours)):
                 continue
             habit = _habit(done, known.registered_at, span, thresholds, bad)
             each = suspect(rule, known, _series(hours, bad), habit, bar)  # type: ignore[arg-type]  # of two rules
@@ -102,12 +103,18 @@ def _series(hours: Sequence[Hour], bad: Bad) -> list[Bucket]:
 async def _by_latency(
     db: DatabaseService, span: Span, facts: Facts, thresholds: Thresholds
 ) -> list[tuple[Suspect, Bad]]:
+    """The habit from whole days; of the window only hours whose longest run was slow."""
     keys = _grown(facts, span, thresholds)
-    wanted: list[Wanted] = []
-    for kind, number in keys:
-        wanted += [(kind, number, DAY, span.habit_start, span.day), (kind, number, HOUR, span.day, int(span.now) + 1)]
-    series = await buckets(db, span, wanted, histograms=True)
-    return await asyncio.to_thread(_slow, facts, span, thresholds, keys, series)
+    days = await buckets(db, span, [(*key, DAY, span.habit_start, span.day) for key in keys], histograms=True)
+    slow = await asyncio.to_thread(_limits, thresholds, keys, days)
+    suspicious: list[Wanted] = [
+        (*key, HOUR, hour.start, hour.start + HOUR)
+        for key, (bad, _) in slow.items()
+        for hour in facts.hours[key]
+        if hour.max_ns > bad.limit_ns
+    ]
+    hours = await buckets(db, span, suspicious, histograms=True)
+    return await asyncio.to_thread(_slow, facts, span, thresholds, slow, hours)
 
 
 def _grown(facts: Facts, span: Span, thresholds: Thresholds) -> list[Key]:
@@ -125,32 +132,38 @@ def _grown(facts: Facts, span: Span, thresholds: Thresholds) -> list[Key]:
     return [key for _, key in ranked[:LATENCIES]]
 
 
+def _limits(thresholds: Thresholds, keys: Sequence[Key], days: Series) -> dict[Key, tuple[_Slow, Hour]]:
+    """What is slow for each, and what its habit is."""
+    found = {}
+    for key in keys:
+        usual = _merged(days.get((*key, DAY), ()))
+        p95 = percentile(usual.histogram, P95, usual.min_ns, usual.max_ns)
+        if p95 is not None:
+            limit = round(max(thresholds.slower_factor * p95, p95 + thresholds.slower_ms * 1e6))
+            found[key] = _Slow(bucket_of(limit), limit, p95), usual
+    return found
+
+
 def _slow(
-    facts: Facts, span: Span, thresholds: Thresholds, keys: Sequence[Key], series: Series
+    facts: Facts, span: Span, thresholds: Thresholds, slow: Mapping[Key, tuple[_Slow, Hour]], hours: Series
 ) -> list[tuple[Suspect, Bad]]:
     found: list[tuple[Suspect, Bad]] = []
-    for key in keys:
-        days, hours = series.get((*key, DAY), []), series.get((*key, HOUR), [])
-        before = days + [hour for hour in hours if hour.start < span.window]
-        usual = _merged(before)
-        p95 = percentile(usual.histogram, P95, usual.min_ns, usual.max_ns)
-        if p95 is None:
+    for key, (bad, usual) in slow.items():
+        counted = {hour.start: bad(hour) for hour in hours.get((*key, HOUR), ())}
+        if not counted:
             continue
-        limit = max(thresholds.slower_factor * p95, p95 + thresholds.slower_ms * 1e6)
-        slow = _Slow(bucket_of(round(limit)), p95)
         known, done = facts.known[key], facts.habits[key]
-        counted = _habit(done, known.registered_at, span, thresholds, _errors)
-        habit = replace(counted, runs=usual.runs, bad=slow(usual))
-        window = [Bucket(hour.start, hour.runs, slow(hour)) for hour in hours if hour.start >= span.window]
+        habit = replace(_habit(done, known.registered_at, span, thresholds, _errors), runs=usual.runs, bad=bad(usual))
+        window = [Bucket(hour.start, hour.runs, counted.get(hour.start, 0)) for hour in facts.hours[key]]
         each = suspect("slower", known, window, habit, thresholds.slowness)
         if each is not None:
-            found.append((each, slow))
+            found.append((each, bad))
     return found
 
 
 def _merged(hours: Sequence[Hour]) -> Hour:
-    total = Hour(0, min_ns=min((hour.min_ns for hour in hours), default=0))
-    histogram: Histogram = total.histogram
+    histogram = Histogram()
+    total = Hour(0, min_ns=min((hour.min_ns for hour in hours), default=0), histogram=histogram)
     for hour in hours:
         total.runs += hour.runs
         total.max_ns = max(total.max_ns, hour.max_ns)
