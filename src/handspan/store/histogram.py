@@ -59,11 +59,11 @@ def decode(stored: bytes | None, runs: int, min_ns: int, max_ns: int) -> Histogr
         flat = _unpack(stored or b"")
         gaps, counts = flat[::2], flat[1::2]
         found = dict(zip(accumulate(gaps), counts, strict=True))
-        if sum(counts) == runs and LOWEST <= gaps[0] and sum(gaps) <= HIGHEST and min(gaps[1:], default=1) > 0:
+        if sum(counts) == runs and gaps[0] >= LOWEST and sum(gaps) <= HIGHEST and min(gaps[1:], default=1) > 0:
             return Counter(found)
     except (ValueError, IndexError, msgspec.MsgspecError):
         pass
-    return Counter({bucket_of(max_ns): runs})
+    return Counter({bucket_of(max_ns): runs} if runs else {})
 
 
 def percentile(histogram: Mapping[int, int], share: float, min_ns: int, max_ns: int) -> float | None:
