@@ -158,7 +158,7 @@ def test_what_did_not_run_and_why(house, run):
     assert "only run" not in out
     assert "1 after its only run (once)" in flat(run("handler", "on_push", "--since", "4d")[1])
     until = time.strftime("%Y-%m-%dT%H:00:00Z", time.gmtime(NOW))  # the hour that begins then is outside
-    assert "2 refused by its predicate" in flat(run("handler", "on_push", "--until", until)[1])
+    assert " 2 refused by its predicate" in flat(run("handler", "on_push", "--until", until)[1])
     skips = document(run, "handler", "on_push")["handler"]["skips"]
     assert [(skip["reason"], skip["count"]) for skip in skips] == [("predicate", 342), ("solar_wind", 7)]
 
