@@ -25,6 +25,7 @@ Part = str | Text
 
 SOME_FAILED: Final = "×"
 MOST_FAILED: Final = "X"
+WORTH_A_MARK: Final = 0.05  # of a column's runs: with one failure in fifty all of a busy row would be crosses
 NARROW: Final = 60  # below, names and cells have the whole line
 WIDE: Final = 100  # from here, latencies have a place too
 GAP: Final = 2
@@ -169,7 +170,7 @@ def _cells(row: RollRow, top: int, cells: int, grid: Grid) -> Text:
     first = grid.point_of(to_ns(row.first_registered_at) / 1e9)
     last = grid.count if row.retired_at is None else grid.point_of(to_ns(row.retired_at) / 1e9)
     for place, (runs, errors, recorded) in enumerate(zip(row.runs, row.errors, row.recorded, strict=True)):
-        if errors:
+        if errors and errors >= runs * WORTH_A_MARK:
             found.append((MOST_FAILED if errors * 2 >= runs else SOME_FAILED) * cells, style=FAILED)
         elif runs:
             found.append(LEVELS[level(runs, top, log=True) - 1] * cells)
@@ -203,10 +204,10 @@ def _signs(found: Roll, top: int) -> Iterator[str]:
     rows, grid = found.rows, found.whole.grid
     if top:
         yield f"{LEVELS[-1]} {amount(top, 'run')} a column" + (f", {LEVELS[0]} fewer (log scale)" if top > 1 else "")
-    shares = [errors * 2 / runs for row in rows for errors, runs in zip(row.errors, row.runs, strict=True) if errors]
-    if any(share < 1 for share in shares):
-        yield f"{SOME_FAILED} some failed"
-    if any(share >= 1 for share in shares):
+    shares = [errors / runs for row in rows for errors, runs in zip(row.errors, row.runs, strict=True) if errors]
+    if any(WORTH_A_MARK <= share < 0.5 for share in shares):
+        yield f"{SOME_FAILED} 5 % of them or more failed"
+    if any(share >= 0.5 for share in shares):
         yield f"{MOST_FAILED} half of them or more failed"
     if any(recorded and not runs for row in rows for recorded, runs in zip(row.recorded, row.runs, strict=True)):
         yield f"{ZERO} none"
