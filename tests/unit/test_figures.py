@@ -15,12 +15,13 @@ from whenever import Instant
 
 import seeded
 from handspan.clock import instant_from_ns, to_epoch, to_ns
+from handspan.store.backfill import backfill, start_over
+from handspan.store.parents import Parents
 from handspan.store.queries import figures as query
 from handspan.store.queries.cover import Cover, cover
 from handspan.store.queries.figures import Figures, Which, by_registration, overall
 from handspan.store.queries.shapes import ALL_TIME, Window
 from handspan.store.service import DatabaseService
-from rolling import roll_up
 from seeded import DAY, HOUR, raw
 
 START = 1_780_012_800  # a midnight
@@ -108,8 +109,11 @@ def fill(path: str, rows: list[tuple[Any, ...]]) -> None:
                 due = None if delay_us is None else round(start - delay_us / 1e6, 6)
                 conn.execute(f"INSERT INTO job_executions (job_id, {columns}, scheduled_ts) "
                              "VALUES (?, ?, ?, ?, ?, ?, x'01', x'02', ?)", (*common, due))  # fmt: skip
-        roll_up(conn)
+        conn.execute("DELETE FROM rollups")
         conn.execute("COMMIT")
+        start_over(conn)
+        for _ in backfill(conn, Parents(conn)):
+            pass
 
 
 @pytest.fixture(scope="module")
@@ -181,12 +185,7 @@ def test_parts_of_a_window_make_the_whole(scratch: str, rows: list[Any], since: 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = seeded.build(tmp_path_factory.mktemp("house") / "house.db")
-    with closing(sqlite3.connect(path, isolation_level=None)) as conn:
-        conn.execute("BEGIN")
-        roll_up(conn)
-        conn.execute("COMMIT")
-    return path
+    return seeded.build(tmp_path_factory.mktemp("house") / "house.db")
 
 
 @pytest.mark.parametrize(
@@ -232,8 +231,8 @@ def pruned(house: str, tmp_path: Path) -> Callable[[float, float], str]:
         path = str(tmp_path / "pruned.db")
         with closing(sqlite3.connect(house)) as old, closing(sqlite3.connect(path)) as conn:
             old.backup(conn)
-            conn.execute("DELETE FROM rollups WHERE resolution = 60 AND bucket_start < ?", (minutes,))
-            conn.execute("DELETE FROM rollups WHERE resolution = 3600 AND bucket_start < ?", (hours,))
+            conn.execute("DELETE FROM rollups WHERE resolution = 60 AND bucket_start < ?", (minutes // HOUR * HOUR,))
+            conn.execute("DELETE FROM rollups WHERE resolution = 3600 AND bucket_start < ?", (hours // DAY * DAY,))
             conn.execute("DELETE FROM handler_invocations WHERE execution_start_ts < ?", (minutes,))
             conn.execute("DELETE FROM job_executions WHERE execution_start_ts < ?", (minutes,))
             conn.commit()
@@ -257,7 +256,7 @@ async def test_edges_go_outward(
 ) -> None:
     """What is answered is said, and is exactly what the rows of that time were."""
     now = seeded.NOW
-    path = pruned(now - 2 * DAY, now - 3 * DAY)
+    path = pruned(now - 2 * DAY, now - 2 * DAY)
     window = Window(at(now - since * HOUR), None if until is None else at(now - until * HOUR))
     async with DatabaseService(path) as db:
         ranges: Cover = await cover(db, window)

@@ -76,8 +76,8 @@ class _Kept:
     def outward(self, edge: float, *, up: bool) -> float:
         """An edge among hours without minutes goes to its hour's, one among days without hours to its day's."""
         for fine, coarse, step in ((self.minute, self.hour, HOUR), (self.hour, self.day, DAY)):
-            pruned = coarse < (_down(fine, step) if math.isfinite(fine) else fine)
-            if pruned and coarse < edge < fine:
+            complete = _down(fine, step) if math.isfinite(fine) else fine  # retention takes whole ones of the coarser
+            if coarse < edge < complete:
                 edge = _up(edge, step) if up else _down(edge, step)
         return edge
 

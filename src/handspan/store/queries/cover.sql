@@ -14,7 +14,7 @@ SELECT (SELECT bucket_start FROM rollups WHERE resolution = 60 ORDER BY bucket_s
 
 -- covered: the window of everybody: ranges of the primary key, and the raw rows of partial minutes at the edges
 -- Time comes first in the key, so that a range is one scan. Raw rows are found registration by registration: no index
--- knows time alone. A range that begins where it ends costs nothing.
+-- knows time alone. A range that begins where it ends costs nothing. Durations and delays within rollups' bounds.
 SELECT kind, registration_id, session_id, bucket_start + resolution AS ends, runs, errors, cancelled,
        dependency_failures, timeouts, interrupted, late, max_delay_ns, sum_ns, min_ns, max_ns, histogram
 FROM rollups WHERE resolution = 86400 AND bucket_start >= :days_from AND bucket_start < :days_until
@@ -37,9 +37,9 @@ FROM rollups WHERE resolution = 60 AND bucket_start >= :last_minutes_from AND bu
 UNION ALL
 SELECT 'handler', i.listener_id, i.session_id, i.execution_start_ts, 1, i.status = 'error', i.status = 'cancelled',
        i.status = 'error' AND i.error_type = 'DependencyError', i.status = 'error' AND i.error_type = 'TimeoutError',
-       i.status = 'error' AND i.error_type = 'ProcessInterrupted', 0, CAST(round(i.queue_ms * 1e6) AS INTEGER),
-       CAST(round(i.duration_ms * 1e6) AS INTEGER), CAST(round(i.duration_ms * 1e6) AS INTEGER),
-       CAST(round(i.duration_ms * 1e6) AS INTEGER), NULL
+       i.status = 'error' AND i.error_type = 'ProcessInterrupted', 0, max(0, CAST(round(i.queue_ms * 1e6) AS INTEGER)),
+       CAST(round(max(0, min(i.duration_ms * 1e6, 1e16))) AS INTEGER), CAST(round(max(0, min(i.duration_ms * 1e6, 1e16))) AS INTEGER),
+       CAST(round(max(0, min(i.duration_ms * 1e6, 1e16))) AS INTEGER), NULL
 FROM (SELECT :rows_from AS since, :rows_until AS until UNION ALL SELECT :last_rows_from, :last_rows_until) AS edge
 CROSS JOIN listeners AS l
 CROSS JOIN handler_invocations AS i INDEXED BY ix_handler_invocations_listener
@@ -50,9 +50,9 @@ SELECT 'job', e.job_id, e.session_id, e.execution_start_ts, 1, e.status = 'error
        e.status = 'error' AND e.error_type = 'DependencyError', e.status = 'error' AND e.error_type = 'TimeoutError',
        e.status = 'error' AND e.error_type = 'ProcessInterrupted',
        coalesce(e.execution_start_ts - e.scheduled_ts > 5, 0),
-       CAST(round((e.execution_start_ts - e.scheduled_ts) * 1e6) AS INTEGER) * 1000,
-       CAST(round(e.duration_ms * 1e6) AS INTEGER), CAST(round(e.duration_ms * 1e6) AS INTEGER),
-       CAST(round(e.duration_ms * 1e6) AS INTEGER), NULL
+       max(0, CAST(round((e.execution_start_ts - e.scheduled_ts) * 1e6) AS INTEGER) * 1000),
+       CAST(round(max(0, min(e.duration_ms * 1e6, 1e16))) AS INTEGER), CAST(round(max(0, min(e.duration_ms * 1e6, 1e16))) AS INTEGER),
+       CAST(round(max(0, min(e.duration_ms * 1e6, 1e16))) AS INTEGER), NULL
 FROM (SELECT :rows_from AS since, :rows_until AS until UNION ALL SELECT :last_rows_from, :last_rows_until) AS edge
 CROSS JOIN scheduled_jobs AS j
 CROSS JOIN job_executions AS e INDEXED BY ix_job_executions_job
@@ -76,9 +76,9 @@ FROM bucket AS b CROSS JOIN rollups AS r
 UNION ALL
 SELECT 'handler', i.listener_id, i.session_id, i.execution_start_ts, 1, i.status = 'error', i.status = 'cancelled',
        i.status = 'error' AND i.error_type = 'DependencyError', i.status = 'error' AND i.error_type = 'TimeoutError',
-       i.status = 'error' AND i.error_type = 'ProcessInterrupted', 0, CAST(round(i.queue_ms * 1e6) AS INTEGER),
-       CAST(round(i.duration_ms * 1e6) AS INTEGER), CAST(round(i.duration_ms * 1e6) AS INTEGER),
-       CAST(round(i.duration_ms * 1e6) AS INTEGER), NULL
+       i.status = 'error' AND i.error_type = 'ProcessInterrupted', 0, max(0, CAST(round(i.queue_ms * 1e6) AS INTEGER)),
+       CAST(round(max(0, min(i.duration_ms * 1e6, 1e16))) AS INTEGER), CAST(round(max(0, min(i.duration_ms * 1e6, 1e16))) AS INTEGER),
+       CAST(round(max(0, min(i.duration_ms * 1e6, 1e16))) AS INTEGER), NULL
 FROM (SELECT :rows_from AS since, :rows_until AS until UNION ALL SELECT :last_rows_from, :last_rows_until) AS edge
 CROSS JOIN handler_invocations AS i INDEXED BY ix_handler_invocations_listener
 WHERE :kind = 'handler' AND edge.since < edge.until AND i.listener_id = :registration
@@ -88,9 +88,9 @@ SELECT 'job', e.job_id, e.session_id, e.execution_start_ts, 1, e.status = 'error
        e.status = 'error' AND e.error_type = 'DependencyError', e.status = 'error' AND e.error_type = 'TimeoutError',
        e.status = 'error' AND e.error_type = 'ProcessInterrupted',
        coalesce(e.execution_start_ts - e.scheduled_ts > 5, 0),
-       CAST(round((e.execution_start_ts - e.scheduled_ts) * 1e6) AS INTEGER) * 1000,
-       CAST(round(e.duration_ms * 1e6) AS INTEGER), CAST(round(e.duration_ms * 1e6) AS INTEGER),
-       CAST(round(e.duration_ms * 1e6) AS INTEGER), NULL
+       max(0, CAST(round((e.execution_start_ts - e.scheduled_ts) * 1e6) AS INTEGER) * 1000),
+       CAST(round(max(0, min(e.duration_ms * 1e6, 1e16))) AS INTEGER), CAST(round(max(0, min(e.duration_ms * 1e6, 1e16))) AS INTEGER),
+       CAST(round(max(0, min(e.duration_ms * 1e6, 1e16))) AS INTEGER), NULL
 FROM (SELECT :rows_from AS since, :rows_until AS until UNION ALL SELECT :last_rows_from, :last_rows_until) AS edge
 CROSS JOIN job_executions AS e INDEXED BY ix_job_executions_job
 WHERE :kind = 'job' AND edge.since < edge.until AND e.job_id = :registration

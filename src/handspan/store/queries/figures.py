@@ -130,6 +130,7 @@ async def overall(
 
 def _figures(row: sqlite3.Row) -> Figures:
     runs, least, most = row["runs"], row["min_ns"], row["max_ns"]
+    total_ns = row["sum_s"] * 10**9 + row["rest_ns"]
     histogram: Histogram | None = None
     if row["histograms"] is not None or row["durations"] is not None:
         histogram = merged(row["histograms"] or "", row["durations"] or "", runs, most)
@@ -140,7 +141,7 @@ def _figures(row: sqlite3.Row) -> Figures:
     return Figures(
         runs=runs, successes=runs - row["errors"] - row["cancelled"], errors=row["errors"],
         dependency_failures=row["dependency_failures"], timeouts=row["timeouts"], interrupted=row["interrupted"],
-        cancelled=row["cancelled"], late=row["late"], total_ms=row["sum_ns"] / 1e6, avg_ms=row["sum_ns"] / 1e6 / runs,
+        cancelled=row["cancelled"], late=row["late"], total_ms=total_ns / 1e6, avg_ms=total_ns / 1e6 / runs,
         min_ms=_ms(least), max_ms=_ms(most), **shares, max_delay_ms=_ms(row["max_delay_ns"]),
         last_error_before=row["last_error_before"],
     )  # fmt: skip

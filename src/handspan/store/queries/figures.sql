@@ -12,7 +12,8 @@ SELECT CASE WHEN :by_kind THEN kind END AS kind, CASE WHEN :by_registration THEN
        sum(runs) AS runs, sum(errors) AS errors, sum(cancelled) AS cancelled,
        sum(dependency_failures) AS dependency_failures, sum(timeouts) AS timeouts, sum(interrupted) AS interrupted,
        sum(late) AS late, max(max_delay_ns) AS max_delay_ns,
-       sum(sum_ns) AS sum_ns, min(min_ns) AS min_ns, max(max_ns) AS max_ns,
+       sum(sum_ns / 1000000000) AS sum_s, sum(sum_ns % 1000000000) AS rest_ns,  -- apart: a sum past 64 bits is an error
+       min(min_ns) AS min_ns, max(max_ns) AS max_ns,
        max(CASE WHEN errors > 0 THEN ends END) AS last_error_before,
        group_concat(CASE WHEN :histograms THEN hex(histogram) END, ' ') AS histograms,
        group_concat(CASE WHEN :histograms AND histogram IS NULL
