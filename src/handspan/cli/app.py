@@ -8,7 +8,7 @@ from typing import Final
 
 import typer
 
-from handspan.cli import demo_command, maintenance, pruning, recovery, reports
+from handspan.cli import busy, compare, demo_command, maintenance, pruning, recovery, registered, reports
 from handspan.cli.output import PipeClosedError, complain, discard_stdout
 from handspan.errors import HandspanError
 
@@ -25,8 +25,10 @@ app = typer.Typer(
     context_settings=PLAIN_HELP,
 )
 app.command("status")(reports.status)
-app.command("handlers")(reports.handlers)
-app.command("jobs")(reports.jobs)
+app.command("handlers")(registered.handlers)
+app.command("jobs")(registered.jobs)
+app.command("busy")(busy.busy)
+app.command("compare")(compare.compare)
 app.command("runs")(reports.runs)
 app.command("errors")(reports.errors)
 app.command("sessions")(reports.sessions)

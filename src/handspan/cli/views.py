@@ -7,18 +7,17 @@ from typing import Final, Protocol
 from rich.text import Text
 from whenever import Instant
 
-from handspan.cli.figures import ago, amount, count, one_line, size, took, until
+from handspan.cli.figures import ago, amount, count, one_line, size, took
 from handspan.cli.output import CRASHED, FAILED, PALE, STYLE_OF, failed, pale_zero
 from handspan.cli.table import Table, figure, name, text, word
 from handspan.clock import to_ns
 from handspan.store.queries.failures import ErrorGroup
 from handspan.store.queries.ledger import IncidentRow, LossPage
-from handspan.store.queries.registrations import SAMPLE, HandlerSummary, JobSummary
 from handspan.store.queries.runs import RunFilter, RunPage, RunRow
 from handspan.store.queries.sessions import SessionSummary
 from handspan.store.queries.status import RECENT_INCIDENTS, WORST_GROUPS, Status
 
-__all__ = ["RunRow", "RunsView", "errors", "handlers", "jobs", "losses", "runs", "sessions", "status"]
+__all__ = ["RunRow", "RunsView", "errors", "losses", "runs", "sessions", "status"]
 
 Part = str | Text | Table
 
@@ -118,6 +117,8 @@ def _verdict(found: Status, at: Instant, words: str) -> Text:
         return Text(f"Nothing ran {words}.{then}")
     if not errors:
         return Text(f"Nothing failed {words}.")
+    if not found.errors:  # their rows were pruned: figures outlive them
+        return Text(f"{count(errors)} of {amount(runs, 'run')} failed {words}.", style=FAILED)
     worst = found.errors[0]
     where = Text(f"{_title(worst)}, {one_line(worst.error_type or 'error')}")
     where.truncate(LONGEST_NAME, overflow="ellipsis")
@@ -180,52 +181,6 @@ def _losses(found: Status) -> Text:
     return Text(f"{amount(total, 'record')}, most for {worst.reason}{where}: `handspan losses`", style=FAILED)
 
 
-# --- registrations -------------------------------------------------------------------------------------
-
-
-def handlers(found: Sequence[HandlerSummary], at: Instant, words: str, limit: int) -> Iterator[Part]:
-    if not found:
-        yield f"No handler is registered here. {START_HINT}"
-        return
-    table = Table(
-        name("handler"), text("topic"), figure("runs"), figure("failed"), figure("p50"),
-        figure("p95"), figure("last run"),
-    )  # fmt: skip
-    several = _several_services(found)
-    for handler in found:
-        activity = handler.activity
-        table.add(_title(handler, several, handler.retired_at), Text(one_line(handler.topic), style=PALE),
-                  pale_zero(activity.runs), failed(activity.errors), took(activity.p50_ms), took(activity.p95_ms),
-                  ago(handler.last_run_at, at))  # fmt: skip
-    yield table
-    yield from _note(found, "p50 and p95", words, limit, "handlers")
-
-
-def jobs(found: Sequence[JobSummary], at: Instant, words: str, limit: int) -> Iterator[Part]:
-    if not found:
-        yield f"No job is registered here. {START_HINT}"
-        return
-    table = Table(
-        name("job"), text("trigger"), figure("runs"), figure("failed"), figure("p95"),
-        figure("last run"), figure("next run"),
-    )  # fmt: skip
-    several = _several_services(found)
-    for job in found:
-        activity = job.activity
-        trigger = " ".join(filter(None, (job.trigger_type, job.trigger_value)))
-        table.add(_title(job, several, job.retired_at), Text(one_line(trigger), style=PALE), pale_zero(activity.runs),
-                  failed(activity.errors), took(activity.p95_ms), ago(job.last_run_at, at),
-                  until(job.next_run_at, at))  # fmt: skip
-    yield table
-    yield from _note(found, "p95", words, limit, "jobs")
-
-
-def _note(found: Sequence[object], percentiles: str, words: str, limit: int, what: str) -> Iterator[Text]:
-    yield Text(f"Runs {words or 'of all time'}; {percentiles} of each one's last {SAMPLE}.", style=PALE)
-    if len(found) == limit:
-        yield Text(f"These are the first {count(limit)} {what}: --limit shows more.", style=PALE)
-
-
 # --- runs, errors, sessions ---------------------------------------------------------------------------
 
 
@@ -281,18 +236,21 @@ def sessions(found: Sequence[SessionSummary], at: Instant, words: str, limit: in
     if not found:
         yield f"No session {words}. A wider --since may show more." if words else f"No session yet. {START_HINT}"
         return
+    busy = any(session.running and session.state == "live" for session in found)
     table = Table(
-        figure("started"), figure("lasted"), word("state"), name("service"), figure("runs"),
-        figure("failed"), figure("lost"), text("process"),
+        figure("id"), figure("started"), figure("lasted"), word("state"), name("service"), figure("runs"),
+        figure("failed"), *([figure("now")] if busy else []), figure("lost"), text("process"),
     )  # fmt: skip
     for session in found:
         counts = session.counts
         state = STATE_WORDS[session.state] + ("" if session.recovered else ", not yet recovered")
         version = f" {session.service_version}" if session.service_version else ""
         process = f"{session.pid} on {session.host}" if session.pid and session.host else session.host or ""
-        table.add(ago(session.started_at, at), took(session.duration_s * 1000),
+        running = [pale_zero(session.running if session.state == "live" else 0)] if busy else []
+        table.add(str(session.id), ago(session.started_at, at), took(session.duration_s * 1000),
                   Text(state, style=STYLE_OF.get(session.state, "")), one_line(session.service + version),
-                  pale_zero(counts.runs if counts else 0), failed(counts.errors if counts else 0), failed(session.lost),
+                  pale_zero(counts.runs if counts else 0), failed(counts.errors if counts else 0), *running,
+                  failed(session.lost),
                   Text(one_line(process), style=PALE))  # fmt: skip
     yield table
     if len(found) == limit:

@@ -8,7 +8,7 @@ Rows that were pruned for size miss from the two partial minutes; whole minutes 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,6 +35,12 @@ class Cover:
     """An edge went outward: ``effective`` is more than was asked for."""
     filling: bool
     """Rows from before there were rollups are still being counted in: figures of then are too low."""
+    begins: float
+    """The effective window in epoch seconds, as far as there is anything in it; nothing is if it ends where it
+    begins."""
+    ends: float
+    finest: int
+    """The finest resolution that is kept for all of it, in seconds."""
     params: Mapping[str, float]
 
 
@@ -53,7 +59,7 @@ async def cover(db: DatabaseService, window: Window) -> Cover:
     kept = await db.fetch_one(_SQL["extent"])
     asked = window.params()
     if kept["ends"] is None:  # nothing is there: every range is empty
-        return Cover(window, False, bool(kept["filling"]), _params(0.0, 0.0))
+        return Cover(window, False, bool(kept["filling"]), 0.0, 0.0, MINUTE, _params(0.0, 0.0))
     fine = _Kept(kept["first_minute"], kept["first_hour"], kept["first_day"])
     since, until = fine.outward(asked["since"], up=False), fine.outward(asked["until"], up=True)
     effective = Window(
@@ -61,8 +67,12 @@ async def cover(db: DatabaseService, window: Window) -> Cover:
         window.until if until == asked["until"] else instant(until),
     )
     # Nothing is before the first day or after the newest bucket. A day more: the next commit may begin one.
-    params = _params(max(since, fine.day), until if until < kept["ends"] else _up(kept["ends"], DAY) + DAY)
-    return Cover(effective, effective != window, bool(kept["filling"]), params)
+    begins = max(since, fine.day)
+    params = _params(begins, until if until < kept["ends"] else _up(kept["ends"], DAY) + DAY)
+    return Cover(
+        effective, effective != window, bool(kept["filling"]),
+        begins, max(begins, min(until, kept["ends"])), fine.finest(begins), params,
+    )  # fmt: skip
 
 
 class _Kept:
@@ -75,11 +85,24 @@ class _Kept:
 
     def outward(self, edge: float, *, up: bool) -> float:
         """An edge among hours without minutes goes to its hour's, one among days without hours to its day's."""
-        for fine, coarse, step in ((self.minute, self.hour, HOUR), (self.hour, self.day, DAY)):
-            complete = _down(fine, step) if math.isfinite(fine) else fine  # retention takes whole ones of the coarser
-            if coarse < edge < complete:
+        for complete, oldest, step in self._steps():
+            if oldest < edge < complete:
                 edge = _up(edge, step) if up else _down(edge, step)
         return edge
+
+    def finest(self, begins: float) -> int:
+        """What is kept from then on."""
+        found = MINUTE
+        for complete, oldest, step in self._steps():
+            if oldest < complete and begins < complete:
+                found = step
+        return found
+
+    def _steps(self) -> Iterator[tuple[float, float, int]]:
+        """From when a resolution is complete, and the next coarser one is there. Retention takes whole hours of
+        minutes, and whole days of hours."""
+        for fine, coarse, step in ((self.minute, self.hour, HOUR), (self.hour, self.day, DAY)):
+            yield _down(fine, step) if math.isfinite(fine) else fine, coarse, step
 
 
 def _params(since: float, until: float) -> dict[str, float]:

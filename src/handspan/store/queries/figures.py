@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
+from whenever import Instant
 
 from handspan.store.histogram import Histogram, merged, percentile
 from handspan.store.queries.cover import Cover, cover, over, over_one
 from handspan.store.queries.runs import Kind
-from handspan.store.queries.shapes import ALL_TIME, Window
+from handspan.store.queries.shapes import ALL_TIME, Window, instant
 from handspan.store.service import DatabaseService
 from handspan.store.statements import statements
 
@@ -26,7 +27,6 @@ _SQL: Final = statements("queries/figures.sql")
 
 By = Literal["kind", "registration", "app", "session", "version"]
 """What is added up apart. Registrations are told by kind and id."""
-_REGISTRATION: Final[tuple[By, ...]] = ("registration",)
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Figures:
     """Percentiles are within 5 %; None where they were not asked for."""
     max_delay_ms: float | None = None
     """Longest from due, or published, to started."""
-    last_error_before: float | None = None
-    """Epoch seconds: the end of the newest bucket with an error, where to look for it."""
+    last_error_before: Instant | None = None
+    """The end of the newest bucket with an error: its start is not after that."""
 
 
 NOTHING: Final = Figures()
@@ -116,7 +116,7 @@ async def by_registration(
     db: DatabaseService, window: Window | Cover, which: Which = EVERYTHING, *, percentiles: bool = True
 ) -> dict[tuple[Kind, int], Figures]:
     """Of each handler and job that ran."""
-    found = await figures(db, window, which, by=_REGISTRATION, percentiles=percentiles)
+    found = await figures(db, window, which, by=["registration"], percentiles=percentiles)
     return {(key.kind, key.registration_id): each for key, each in found.items() if key.kind and key.registration_id}
 
 
@@ -143,7 +143,7 @@ def _figures(row: sqlite3.Row) -> Figures:
         dependency_failures=row["dependency_failures"], timeouts=row["timeouts"], interrupted=row["interrupted"],
         cancelled=row["cancelled"], late=row["late"], total_ms=total_ns / 1e6, avg_ms=total_ns / 1e6 / runs,
         min_ms=_ms(least), max_ms=_ms(most), **shares, max_delay_ms=_ms(row["max_delay_ns"]),
-        last_error_before=row["last_error_before"],
+        last_error_before=instant(row["last_error_before"]),
     )  # fmt: skip
 
 
