@@ -50,12 +50,17 @@ def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if request.param == "statistics":
         with closing(sqlite3.connect(path)) as conn:
             conn.execute("ANALYZE")
+            for table, index, stat in conn.execute("SELECT tbl, idx, stat FROM sqlite_stat1").fetchall():
+                if table in GROWS:  # as of millions of runs: of a few hundred a scan is what is best
+                    grown = " ".join(each if each == "1" else f"{each}0000" for each in stat.split())
+                    conn.execute("UPDATE sqlite_stat1 SET stat = ? WHERE tbl = ? AND idx IS ?", (grown, table, index))
             conn.commit()
     return path
 
 
 def scanned(path: str, sql: str) -> list[str]:
-    """Steps of the plan that read all of a table that grows: a scan of it, or a search with no bound on its key."""
+    """Steps of the plan that read all of a table that grows: a scan of it, or a search without its key's
+    beginning (``ANY``: it skips through all there is)."""
     without_strings = re.sub(r"'[^']*'", "''", re.sub(r"--[^\n]*", "", sql))
     names = set(re.findall(r":([a-z_]\w*)", without_strings))
     with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as conn:
@@ -66,7 +71,7 @@ def scanned(path: str, sql: str) -> list[str]:
     found = []
     for step in steps:
         match = re.match(r"(SCAN|SEARCH) (\w+)", step)
-        if match and match[2] in aliases and (match[1] == "SCAN" or "(" not in step):
+        if match and match[2] in aliases and (match[1] == "SCAN" or "(" not in step or "ANY(" in step):
             found.append(f"{step}  [{aliases[match[2]]}]")
     return found
 
@@ -89,10 +94,11 @@ def test_what_may_scan_does(house: str, name: str) -> None:
     [
         pytest.param("SELECT count(*) FROM rollups", id="a table"),
         pytest.param("SELECT * FROM handler_invocations AS i WHERE i.duration_ms > :x", id="by an alias"),
-        pytest.param("SELECT max(r.runs) FROM rollups AS r WHERE r.bucket_start > :x", id="the key without its start"),
-        pytest.param("SELECT count(*) FROM v_executions WHERE status = 'error'", id="a view"),
+        pytest.param(
+            "SELECT max(r.runs) FROM rollups AS r WHERE r.registration_id > :x", id="the key without its start"
+        ),
     ],
 )
 def test_a_scan_is_seen(house: str, sql: str) -> None:
     """The test above can fail."""
-    assert scanned(house, sql) or "v_" in sql
+    assert scanned(house, sql)

@@ -57,10 +57,10 @@ class Named:
 
 
 def compare(
-    before: Annotated[
+    a: Annotated[
         str | None, typer.Argument(metavar="A", help="A session's number, last, previous, or a version.")
     ] = None,
-    after: Annotated[str | None, typer.Argument(metavar="B", help="Likewise; last if not given.")] = None,
+    b: Annotated[str | None, typer.Argument(metavar="B", help="Likewise; last if not given.")] = None,
     db: Db = DEFAULT_DB,
     json: Json = False,
     version: Annotated[bool, typer.Option("--version", help="A and B are versions, whatever they look like.")] = False,
@@ -72,19 +72,19 @@ def compare(
 ) -> None:
     """What got slower or fails more: two sessions, two versions, or two times."""
     at = now()
-    if window is not None and (before or after or version):
+    if window is not None and (a or b or version):
         raise typer.BadParameter(
             "a window is compared with the one before it: without A and B", param_hint="'--window'"
         )
-    if version and not (before and after):
+    if version and not (a and b):
         raise typer.BadParameter("takes two versions: handspan compare --version A B", param_hint="'--version'")
 
     async def question(service: DatabaseService) -> tuple[Named, Named, Comparison]:
         if window is not None:
             old, new = _windows(window, at)
         else:
-            old = await _side(service, before or "previous", at, version)
-            new = await _side(service, after or "last", at, version)
+            old = await _side(service, a or "previous", at, version)
+            new = await _side(service, b or "last", at, version)
         return old, new, await compare_sides(service, old.side, new.side, app=app)
 
     old, new, found = ask(db, question)

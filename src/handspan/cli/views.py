@@ -236,21 +236,20 @@ def sessions(found: Sequence[SessionSummary], at: Instant, words: str, limit: in
     if not found:
         yield f"No session {words}. A wider --since may show more." if words else f"No session yet. {START_HINT}"
         return
-    busy = any(session.running and session.state == "live" for session in found)
     table = Table(
         figure("id"), figure("started"), figure("lasted"), word("state"), name("service"), figure("runs"),
-        figure("failed"), *([figure("now")] if busy else []), figure("lost"), text("process"),
+        figure("failed"), figure("lost"), text("process"),
     )  # fmt: skip
     for session in found:
         counts = session.counts
         state = STATE_WORDS[session.state] + ("" if session.recovered else ", not yet recovered")
+        if session.state == "live" and session.running:
+            state += f", {count(session.running)} running"
         version = f" {session.service_version}" if session.service_version else ""
         process = f"{session.pid} on {session.host}" if session.pid and session.host else session.host or ""
-        running = [pale_zero(session.running if session.state == "live" else 0)] if busy else []
         table.add(str(session.id), ago(session.started_at, at), took(session.duration_s * 1000),
                   Text(state, style=STYLE_OF.get(session.state, "")), one_line(session.service + version),
-                  pale_zero(counts.runs if counts else 0), failed(counts.errors if counts else 0), *running,
-                  failed(session.lost),
+                  pale_zero(counts.runs if counts else 0), failed(counts.errors if counts else 0), failed(session.lost),
                   Text(one_line(process), style=PALE))  # fmt: skip
     yield table
     if len(found) == limit:

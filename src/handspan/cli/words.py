@@ -1,21 +1,18 @@
 """What the tables of figures say alike: whose they are, what moved, and what time they really are of."""
 
 from collections.abc import Iterable, Iterator
-from typing import Final, Protocol
+from typing import Protocol
 
 from rich.text import Text
 from whenever import Instant
 
 from handspan.cli.figures import amount, count, iso, one_line, took
 from handspan.cli.output import PALE
-from handspan.store.queries.compare import Change, changes
+from handspan.store.queries.compare import RATIO, SIGMAS, Change, changes
 from handspan.store.queries.cover import Cover
 from handspan.store.queries.figures import Figures
 
 __all__ = ["Nameable", "changed", "coverage", "percent", "several_services", "title", "was"]
-
-SIGMAS: Final = 3.3  # as handspan.store.queries.compare: chance does that once in a thousand
-RATIO: Final = 1.3
 
 
 class Nameable(Protocol):

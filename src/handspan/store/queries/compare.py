@@ -29,6 +29,7 @@ __all__ = [
     "LEAST_MS",
     "LEAST_RUNS",
     "RATIO",
+    "SIGMAS",
     "Change",
     "Compared",
     "Comparison",
