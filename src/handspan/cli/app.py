@@ -8,7 +8,18 @@ from typing import Final
 
 import typer
 
-from handspan.cli import busy, compare, demo_command, maintenance, pruning, recovery, registered, reports
+from handspan.cli import (
+    busy,
+    compare,
+    demo_command,
+    incidents,
+    maintenance,
+    pruning,
+    recovery,
+    registered,
+    reports,
+    status,
+)
 from handspan.cli.output import PipeClosedError, complain, discard_stdout
 from handspan.errors import HandspanError
 
@@ -24,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=PLAIN_HELP,
 )
-app.command("status")(reports.status)
+app.command("status")(status.status)
 app.command("handlers")(registered.handlers)
 app.command("jobs")(registered.jobs)
 app.command("busy")(busy.busy)
@@ -33,6 +44,7 @@ app.command("runs")(reports.runs)
 app.command("errors")(reports.errors)
 app.command("sessions")(reports.sessions)
 app.command("losses")(reports.losses)
+app.command("incidents")(incidents.incidents)
 app.command("demo")(demo_command.demo)
 
 db_app = typer.Typer(help="Look after the database file.", rich_markup_mode=None, context_settings=PLAIN_HELP)
