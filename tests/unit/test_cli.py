@@ -25,16 +25,31 @@ from handspan.store import schema
 from seeded import DAY, HOUR, NOW, raw
 
 AT = instant_from_ns(int(NOW) * 10**9)
-REPORTS = ["status", "handlers", "jobs", "runs", "errors", "sessions", "losses", "incidents"]
+REPORTS = ["status", "handlers", "jobs", "runs", "errors", "sessions", "losses", "incidents", "busy"]
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 Run = Callable[..., tuple[int, str, str]]
 
 
+CLOCKS = (
+    "busy",
+    "compare",
+    "incidents",
+    "maintenance",
+    "pruning",
+    "registered",
+    "registration",
+    "reports",
+    "roll",
+    "status",
+)
+"""Modules that ask what time it is."""
+
+
 @pytest.fixture(autouse=True)
 def steady(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """A known moment, a known width, a zone, a folder of its own."""
-    for module in ("reports", "status", "incidents", "maintenance", "pruning", "registration", "roll"):
+    for module in CLOCKS:
         monkeypatch.setattr(f"handspan.cli.{module}.now", lambda: AT)
     for name in ("NO_COLOR", "FORCE_COLOR", "HANDSPAN_DB", "HANDSPAN_DEBUG", "LINES"):
         monkeypatch.delenv(name, raising=False)
@@ -167,8 +182,10 @@ RUN_KEYS = dict.fromkeys(
      "error_type", "error_message", "trace_id", "span_id", "session_id"]
 )  # fmt: skip
 ACTIVITY_KEYS = dict.fromkeys(
-    ["runs", "errors", "cancelled", "dependency_failures", "timeouts", "interrupted", "sampled", "p50_ms", "p95_ms"]
-)
+    ["runs", "successes", "errors", "dependency_failures", "timeouts", "interrupted", "cancelled", "late", "total_ms",
+     "avg_ms", "min_ms", "max_ms", "p50_ms", "p95_ms", "p99_ms", "max_delay_ms", "last_error_before"]
+)  # fmt: skip
+WINDOW_KEYS = dict.fromkeys(["since", "until"])
 GROUP_KEYS = dict.fromkeys(
     ["kind", "registration_id", "service", "app_key", "instance_index", "name", "error_type", "error_message", "count",
      "last_seen_at"]
@@ -179,7 +196,15 @@ SESSION_KEYS = dict.fromkeys(
      "handspan_version", "python_version", "host", "pid", "running", "lost", "counts"]
 )  # fmt: skip
 FAILURE_KEYS = dict.fromkeys(["errors", "dependency_failures", "timeouts", "interrupted", "cancelled"])
-KIND_KEYS = {"registered": None, "active": None, "runs": None, "last_run_at": None, "failures": FAILURE_KEYS}
+KIND_KEYS = {
+    "registered": None,
+    "active": None,
+    "runs": None,
+    "last_run_at": None,
+    "failures": FAILURE_KEYS,
+    "avg_ms": None,
+    "late": None,
+}
 
 FIGURE_KEYS = dict.fromkeys(["value", "unit", "runs"])
 VERDICT_KEYS = {
@@ -199,18 +224,25 @@ DOCUMENTS: dict[str, Any] = {
         "losses": [dict.fromkeys(["stage", "kind", "reason", "count", "last_hour"])],
         "incidents": [INCIDENT_KEYS],
         "set_aside": [], "abandoned_journals": None}},
-    "handlers": {"since": None, "handlers": [{
-        **dict.fromkeys(["id", "service", "app_key", "instance_index", "name", "topic", "source_location", "retired_at",
-                         "last_run_at"]), "activity": ACTIVITY_KEYS}]},
-    "jobs": {"since": None, "jobs": [{
-        **dict.fromkeys(["id", "service", "app_key", "instance_index", "name", "trigger_type", "trigger_value",
-                         "args_json", "kwargs_json", "source_location", "retired_at", "next_run_at", "last_run_at"]),
-        "activity": ACTIVITY_KEYS}]},
-    "runs": {"since": None, "runs": [RUN_KEYS], "more": None},
+    "handlers": {"since": None, "until": None, "window": WINDOW_KEYS, "handlers": [{
+        **dict.fromkeys(["id", "service", "app_key", "instance_index", "name", "topic", "handler_method", "debounce",
+                         "throttle", "once", "priority", "predicate_description", "source_location",
+                         "first_registered_at", "retired_at", "last_run_at", "last_error"]),
+        "activity": ACTIVITY_KEYS, "before": ACTIVITY_KEYS}]},
+    "jobs": {"since": None, "until": None, "window": WINDOW_KEYS, "jobs": [{
+        **dict.fromkeys(["id", "service", "app_key", "instance_index", "name", "handler_method", "trigger_type",
+                         "trigger_value", "repeat", "args_json", "kwargs_json", "source_location",
+                         "first_registered_at", "retired_at", "next_run_at", "last_run_at", "last_error"]),
+        "activity": ACTIVITY_KEYS, "before": ACTIVITY_KEYS}]},
+    "busy": {"since": None, "until": None, "resolution_s": None, "window": WINDOW_KEYS, "buckets": [{
+        **dict.fromkeys(["started_at", "runs", "errors"]),
+        "registrations": [dict.fromkeys(["kind", "registration_id", "service", "app_key", "instance_index", "name",
+                                         "runs", "errors"])]}]},
+    "runs": {"since": None, "until": None, "runs": [RUN_KEYS], "more": None},
     "errors": {"since": None, "groups": [GROUP_KEYS], "recent": [RUN_KEYS]},
-    "sessions": {"since": None, "sessions": [
+    "sessions": {"since": None, "until": None, "sessions": [
         {**SESSION_KEYS, "counts": dict.fromkeys(["runs", "errors", "interrupted"])}]},
-    "losses": {"since": None, "total": None, "pruned": None, "abandoned_journals": None, "entries": None, "losses": [
+    "losses": {**dict.fromkeys(["since", "until", "total", "pruned", "abandoned_journals", "entries"]), "losses": [
         dict.fromkeys(["hour", "service", "session_id", "instance_id", "stage", "kind", "reason", "count"])]},
 }  # fmt: skip
 
