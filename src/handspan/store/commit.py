@@ -19,7 +19,7 @@ from handspan.store.statements import statements
 __all__ = ["add_losses", "commit_segment", "transaction"]
 
 _SQL: Final = statements("sql/commit.sql")
-CHUNK_ROWS: Final = 256  # x 16 columns = 4,096 variables, under SQLite's default 32,766
+CHUNK_ROWS: Final = 256  # x 17 columns = 4,352 variables, under SQLite's default 32,766
 
 
 def commit_segment(conn: sqlite3.Connection, parents: Parents, segment: Segment, now: float) -> None:
@@ -60,9 +60,10 @@ class transaction:  # noqa: N801 - read as a statement: with transaction(conn, p
 def _attempt(conn: sqlite3.Connection, parents: Parents, segment: Segment, now: float) -> None:
     with transaction(conn, parents):
         session_id = parents.session_id(segment.session, now)
-        for target, records, to_row in plan(segment, session_id, parents):
+        for target, records, to_rows in plan(segment, session_id, parents):
             fresh = _not_yet_stored(conn, target, records) if segment.idempotent else records
-            _insert(conn, target, fresh, to_row)
+            _insert(conn, target, fresh, to_rows)
+        parents.error_groups.write()
         ended = [(session_id, record.span_id) for record in segment.records if record.was_running]
         if ended:
             conn.executemany(_SQL["end_running"], ended)
@@ -78,7 +79,10 @@ def add_losses(conn: sqlite3.Connection, session_id: int, losses: Iterable[Loss]
 
 
 def _insert(
-    conn: sqlite3.Connection, target: Target, records: Sequence[SpanRecord], to_row: Callable[[SpanRecord], Row]
+    conn: sqlite3.Connection,
+    target: Target,
+    records: Sequence[SpanRecord],
+    to_rows: Callable[[Sequence[SpanRecord]], Iterable[Row]],
 ) -> None:
     start, size = 0, CHUNK_ROWS
     while start < len(records):  # a remainder goes in halving sizes: eight statements at most, all of them cached
@@ -86,8 +90,8 @@ def _insert(
             size //= 2
             continue
         values: list[Any] = []
-        for record in records[start : start + size]:
-            values.extend(to_row(record))
+        for row in to_rows(records[start : start + size]):
+            values.extend(row)
         conn.execute(_insert_statement(target, size), values)
         start += size
 
