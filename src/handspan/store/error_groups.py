@@ -245,7 +245,7 @@ def _statement(name: str, columns: int, rows: int) -> str:
 
 
 def resolve(conn: sqlite3.Connection, group_id: int, now: float) -> bool:
-    """Mended, as far as anybody knows: a failure that starts later makes it regressed. False: there is no such group."""
+    """Mended, as far as anybody knows: a failure that starts later makes it regressed. False: there is none."""
     return conn.execute(_SQL["resolve"], {"id": group_id, "now": now}).rowcount > 0
 
 

@@ -1,4 +1,4 @@
-"""What nothing points to any more: tracebacks, registrations, old entries of the ledger, sessions, services.
+"""What nothing points to any more: error groups, tracebacks, registrations, old losses, sessions, services.
 
 Each is found in stretches of ids outside the write lock, and asked about again where it is deleted.
 
@@ -7,11 +7,13 @@ sessions go by the thousand: one pass over the rows, a stretch at a time, tells 
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
-from handspan.store.doomed import DAY, Doomed, for_kind
+from handspan.store.doomed import DAY, NO_ROW, Doomed, for_kind
 from handspan.store.statements import statements
 
 __all__ = ["KEEP_INCIDENTS", "SESSIONS_WORTH", "Keep", "leftovers"]
@@ -19,6 +21,8 @@ __all__ = ["KEEP_INCIDENTS", "SESSIONS_WORTH", "Keep", "leftovers"]
 _SQL: Final = statements("sql/leftovers.sql")
 SESSION_DAYS: Final = 30.0  # after its end, at least, also if nothing of it is left
 LEDGER_DAYS: Final = 365.0  # after its session's end
+GROUP_DAYS: Final = 365.0  # an error group, after it was last seen
+GROUP_HOUR_DAYS: Final = 90.0  # its trend
 SESSIONS_WORTH: Final = 1000  # about 300 kB
 KEEP_INCIDENTS: Final = 2_000
 SESSIONS_AT_ONCE: Final = 5000
@@ -33,14 +37,27 @@ class Keep:
     registrations: float
     sessions: float
     ledger: float
+    groups: float
+    group_hours: float
 
     @classmethod
     def at(cls, now: float, days: float) -> "Keep":
         runs = now - days * DAY
-        return cls(runs, min(runs, now - SESSION_DAYS * DAY), min(runs - SESSION_DAYS * DAY, now - LEDGER_DAYS * DAY))
+        sessions, ledger = now - SESSION_DAYS * DAY, now - LEDGER_DAYS * DAY
+        group_hours, groups = now - GROUP_HOUR_DAYS * DAY, now - GROUP_DAYS * DAY
+        return cls(runs, min(runs, sessions), min(runs - SESSION_DAYS * DAY, ledger), groups, group_hours)
 
 
 def leftovers(conn: sqlite3.Connection, doomed: Doomed, keep: Keep, sessions_worth: int) -> Iterator[None]:
+    yield from _group_hours(conn, doomed, keep.group_hours)
+    yield from _stretch_by_stretch(
+        conn,
+        doomed,
+        "error_groups",
+        "error_group",
+        {"before": keep.groups},
+        deleting=partial(_without_foreign_keys, conn),
+    )
     yield from _stretch_by_stretch(conn, doomed, "tracebacks", "traceback", {})
     for kind, table in (("handler", "listener"), ("job", "scheduled_job")):
         yield from _stretch_by_stretch(conn, doomed, "listeners", table, {"before": keep.registrations}, kind)
@@ -52,7 +69,13 @@ def leftovers(conn: sqlite3.Connection, doomed: Doomed, keep: Keep, sessions_wor
 
 
 def _stretch_by_stretch(
-    conn: sqlite3.Connection, doomed: Doomed, name: str, kind: str, values: dict[str, Any], of: str = "handler"
+    conn: sqlite3.Connection,
+    doomed: Doomed,
+    name: str,
+    kind: str,
+    values: dict[str, Any],
+    of: str = "handler",
+    deleting: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Iterator[None]:
     find, delete = for_kind(_SQL[f"find_{name}"], of), for_kind(_SQL[f"delete_{name}"], of)
     row, edge = 0, 0
@@ -61,11 +84,31 @@ def _stretch_by_stretch(
         found = conn.execute(window, (row, doomed.room - 1)).fetchone()
         edge = found[0] if found else 2**63 - 1
         doomed.choose(find, {**values, "row": row, "last_row": edge})
-        doomed.delete(kind, delete, values)
+        with deleting():
+            doomed.delete(kind, delete, values)
         yield
         if found is None:
             return
         row = edge
+
+
+def _group_hours(conn: sqlite3.Connection, doomed: Doomed, before: float) -> Iterator[None]:
+    values: dict[str, Any] = {"row": NO_ROW, "before": before}
+    while doomed.choose(_SQL["find_hours"], values):
+        (values["row"],) = conn.execute(_SQL["last_hour"], doomed.values({})).fetchone()
+        doomed.delete("error_group_hour", _SQL["delete_hours"], {})
+        yield
+
+
+@contextmanager
+def _without_foreign_keys(conn: sqlite3.Connection) -> Iterator[None]:
+    """Around one deletion whose own conditions keep them: no index knows sessions or the hours of a group, and SQLite
+    would read whole tables for each row that goes. Only outside a transaction, and never over a yield."""
+    conn.execute("PRAGMA foreign_keys = OFF")
+    try:
+        yield
+    finally:
+        conn.execute("PRAGMA foreign_keys = ON")
 
 
 def _sessions(conn: sqlite3.Connection, doomed: Doomed, keep: Keep, worth: int) -> Iterator[None]:
@@ -91,11 +134,8 @@ def _sessions(conn: sqlite3.Connection, doomed: Doomed, keep: Keep, worth: int) 
     if not _found(conn):
         doomed.clear()
         return
-    conn.execute("PRAGMA foreign_keys = OFF")  # only outside a transaction; nothing else is written meanwhile
-    try:
+    with _without_foreign_keys(conn):
         doomed.delete("session", _SQL["delete_sessions"], values)
-    finally:
-        conn.execute("PRAGMA foreign_keys = ON")
 
 
 def _found(conn: sqlite3.Connection) -> int:

@@ -41,6 +41,7 @@ _TABLES: Final = (
     "listeners",
     "scheduled_jobs",
     "tracebacks",
+    "error_groups",
     "handler_invocations",
     "job_executions",
     "spans",
@@ -51,7 +52,7 @@ _COUNT_TABLES: Final = (
     "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN "
     "('handler_invocations', 'job_executions', 'sessions')"
 )
-_KEYED: Final = ("running",)  # WITHOUT ROWID: read up to the first damage
+_KEYED: Final = ("running", "error_group_hours")  # WITHOUT ROWID: read up to the first damage
 _REFUSED: Final = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError)
 RECOVER_HINT: Final = 'SQLite\'s own shell reads files without a schema: see "Salvage" in docs/faults.md.'
 
@@ -181,6 +182,8 @@ def _save(old: sqlite3.Connection, into: sqlite3.Connection, table: str) -> Save
 
 def _save_keyed(old: sqlite3.Connection, into: sqlite3.Connection, table: str) -> Saved:
     columns = _shared_columns(old, into, table)
+    if not columns:
+        return Saved(table, 0, 0)
     insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
     rows: list[tuple[Any, ...]] = []
     with suppress(sqlite3.DatabaseError):
