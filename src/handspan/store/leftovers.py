@@ -7,19 +7,19 @@ sessions go by the thousand: one pass over the rows, a stretch at a time, tells 
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
-from handspan.store.doomed import DAY, NO_ROW, Doomed, for_kind
+from handspan.store.doomed import DAY, HOUR, Doomed, for_kind
 from handspan.store.statements import statements
 
-__all__ = ["KEEP_INCIDENTS", "SESSIONS_WORTH", "Keep", "leftovers"]
+__all__ = ["KEEP_INCIDENTS", "ROLLUP_DAYS", "SESSIONS_WORTH", "Keep", "leftovers"]
 
 _SQL: Final = statements("sql/leftovers.sql")
 SESSION_DAYS: Final = 30.0  # after its end, at least, also if nothing of it is left
+ROLLUP_DAYS: Final = (90.0, 365.0)  # hours and days; minutes go with the runs
 LEDGER_DAYS: Final = 365.0  # after its session's end
 GROUP_DAYS: Final = 365.0  # an error group, after it was last seen
 GROUP_HOUR_DAYS: Final = 90.0  # its trend
@@ -37,27 +37,27 @@ class Keep:
     registrations: float
     sessions: float
     ledger: float
+    rollups: dict[int, float]
+    """By resolution; whole buckets of the next coarser one, so that a window changes over at its beginning."""
     groups: float
     group_hours: float
 
     @classmethod
-    def at(cls, now: float, days: float) -> "Keep":
+    def at(cls, now: float, days: float, rollup_days: tuple[float, float] = ROLLUP_DAYS) -> "Keep":
         runs = now - days * DAY
-        sessions, ledger = now - SESSION_DAYS * DAY, now - LEDGER_DAYS * DAY
-        group_hours, groups = now - GROUP_HOUR_DAYS * DAY, now - GROUP_DAYS * DAY
-        return cls(runs, min(runs, sessions), min(runs - SESSION_DAYS * DAY, ledger), groups, group_hours)
+        hours, a_day = (now - max(days, each) * DAY for each in rollup_days)
+        return cls(
+            runs, min(runs, now - SESSION_DAYS * DAY), min(runs - SESSION_DAYS * DAY, now - LEDGER_DAYS * DAY),
+            {60: runs // HOUR * HOUR, HOUR: hours // DAY * DAY, DAY: a_day // DAY * DAY},
+            min(runs, now - GROUP_DAYS * DAY), now - GROUP_HOUR_DAYS * DAY,
+        )  # fmt: skip
 
 
 def leftovers(conn: sqlite3.Connection, doomed: Doomed, keep: Keep, sessions_worth: int) -> Iterator[None]:
+    for resolution, before in keep.rollups.items():
+        yield from _rollups(conn, doomed, resolution, before)
     yield from _group_hours(conn, doomed, keep.group_hours)
-    yield from _stretch_by_stretch(
-        conn,
-        doomed,
-        "error_groups",
-        "error_group",
-        {"before": keep.groups},
-        deleting=partial(_without_foreign_keys, conn),
-    )
+    yield from _groups(conn, doomed, {"before": keep.groups, "nameless": keep.registrations})
     yield from _stretch_by_stretch(conn, doomed, "tracebacks", "traceback", {})
     for kind, table in (("handler", "listener"), ("job", "scheduled_job")):
         yield from _stretch_by_stretch(conn, doomed, "listeners", table, {"before": keep.registrations}, kind)
@@ -69,34 +69,58 @@ def leftovers(conn: sqlite3.Connection, doomed: Doomed, keep: Keep, sessions_wor
 
 
 def _stretch_by_stretch(
-    conn: sqlite3.Connection,
-    doomed: Doomed,
-    name: str,
-    kind: str,
-    values: dict[str, Any],
-    of: str = "handler",
-    deleting: Callable[[], AbstractContextManager[None]] = nullcontext,
+    conn: sqlite3.Connection, doomed: Doomed, name: str, kind: str, values: dict[str, Any], of: str = "handler"
 ) -> Iterator[None]:
-    find, delete = for_kind(_SQL[f"find_{name}"], of), for_kind(_SQL[f"delete_{name}"], of)
+    delete = for_kind(_SQL[f"delete_{name}"], of)
+    for _ in _chosen(conn, doomed, name, values, of):
+        doomed.delete(kind, delete, values)
+        yield
+
+
+def _groups(conn: sqlite3.Connection, doomed: Doomed, values: dict[str, Any]) -> Iterator[None]:
+    before = (_SQL["spare_error_groups"], _SQL["delete_hours_of_groups"])
+    for _ in _chosen(conn, doomed, "error_groups", values):
+        with _without_foreign_keys(conn):
+            doomed.delete("error_group", _SQL["delete_error_groups"], values, before=before)
+        yield
+
+
+def _chosen(
+    conn: sqlite3.Connection, doomed: Doomed, name: str, values: dict[str, Any], of: str = "handler"
+) -> Iterator[None]:
+    """A stretch of ids at a time."""
     row, edge = 0, 0
     window = for_kind(f"SELECT id FROM {name} WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?", of)
     while True:
         found = conn.execute(window, (row, doomed.room - 1)).fetchone()
         edge = found[0] if found else 2**63 - 1
-        doomed.choose(find, {**values, "row": row, "last_row": edge})
-        with deleting():
-            doomed.delete(kind, delete, values)
+        doomed.choose(for_kind(_SQL[f"find_{name}"], of), {**values, "row": row, "last_row": edge})
         yield
         if found is None:
             return
         row = edge
 
 
+def _rollups(conn: sqlite3.Connection, doomed: Doomed, resolution: int, before: float) -> Iterator[None]:
+    """Straight from the beginning of the table's key."""
+    while not doomed.dry:
+        values = {"resolution": resolution, "before": before, "room": doomed.room}
+        (edge,) = conn.execute(_SQL["rollups_edge"], values).fetchone()
+        if edge is None:
+            return
+        with doomed.batch(doomed.room):
+            conn.execute(_SQL["delete_rollups"], values | {"edge": edge})
+        yield
+
+
 def _group_hours(conn: sqlite3.Connection, doomed: Doomed, before: float) -> Iterator[None]:
-    values: dict[str, Any] = {"row": NO_ROW, "before": before}
-    while doomed.choose(_SQL["find_hours"], values):
-        (values["row"],) = conn.execute(_SQL["last_hour"], doomed.values({})).fetchone()
-        doomed.delete("error_group_hour", _SQL["delete_hours"], {})
+    """Likewise; whole hours, of which each has a row of a group at most."""
+    while not doomed.dry:
+        (edge,) = conn.execute(_SQL["group_hours_edge"], {"before": before, "room": doomed.room}).fetchone()
+        if edge is None:
+            return
+        with doomed.batch(doomed.room):
+            conn.execute(_SQL["delete_group_hours"], {"edge": edge})
         yield
 
 

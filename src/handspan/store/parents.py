@@ -1,4 +1,5 @@
-"""The rows that rows point to: services, sessions, registrations, tracebacks, error groups, and their ids in memory.
+"""The rows that rows point to (services, sessions, registrations, tracebacks) and their ids in memory; and what is told of
+runs elsewhere: error groups and rollups.
 
 A row never waits for its parent: whoever writes the row makes the parent in the same transaction.
 Ids are cached per file; a foreign-key failure (somebody deleted a parent) forgets them all.
@@ -15,6 +16,7 @@ from handspan.redaction import redactor_for
 from handspan.serialize import attributes_json, clean_text
 from handspan.source import registration_source
 from handspan.store.error_groups import ErrorGroups
+from handspan.store.rollups import Rollups
 from handspan.store.statements import statements
 
 __all__ = ["Parents"]
@@ -39,6 +41,7 @@ class Parents:
         self._registrations: OrderedDict[tuple[str, int], int] = OrderedDict()
         self._tracebacks: OrderedDict[str, int] = OrderedDict()
         self.error_groups = ErrorGroups(conn)
+        self.rollups = Rollups(conn)
 
     def forget(self) -> None:
         """After a rollback or a foreign-key failure: what the cache says may not be in the file."""
@@ -47,6 +50,7 @@ class Parents:
         self._registrations.clear()
         self._tracebacks.clear()
         self.error_groups.forget()
+        self.rollups.forget()
 
     def service_id(self, session: Session) -> int:
         key = (session.service_name, session.service_namespace)

@@ -21,37 +21,43 @@ WHERE id IN (SELECT id FROM temp.doomed WHERE kind = 'traceback')
   AND NOT EXISTS (SELECT 1 FROM job_executions WHERE traceback_id = tracebacks.id)
   AND NOT EXISTS (SELECT 1 FROM error_groups WHERE traceback_id = tracebacks.id)
 
--- find_error_groups: those nothing was seen of for so long, and no stored run is of
+-- find_error_groups: those nothing was seen of for so long, or whose registration is gone; and no stored run is of
 INSERT INTO temp.doomed
 SELECT 'error_group', g.id, NULL, NULL, NULL, g.last_seen_at,
        200 + length(g.message) + coalesce(length(g.frame), 0) + coalesce(length(g.sample_message), 0), 'unused', NULL, :batch
 FROM error_groups AS g
-WHERE g.id > :row AND g.id <= :last_row AND g.last_seen_at < :before
+WHERE g.id > :row AND g.id <= :last_row
+  AND (g.last_seen_at < :before OR g.last_seen_at < :nameless
+       AND NOT EXISTS (SELECT 1 FROM listeners WHERE g.kind = 'handler' AND id = g.registration_id)
+       AND NOT EXISTS (SELECT 1 FROM scheduled_jobs WHERE g.kind = 'job' AND id = g.registration_id))
   AND NOT EXISTS (SELECT 1 FROM handler_invocations AS h WHERE h.error_group_id = g.id
                   AND NOT EXISTS (SELECT 1 FROM temp.doomed WHERE kind = 'handler' AND id = h.id))
   AND NOT EXISTS (SELECT 1 FROM job_executions AS j WHERE j.error_group_id = g.id
                   AND NOT EXISTS (SELECT 1 FROM temp.doomed WHERE kind = 'job' AND id = j.id))
 
--- delete_error_groups: if it is still so. Their hours went long before
-DELETE FROM error_groups
-WHERE id IN (SELECT id FROM temp.doomed WHERE kind = 'error_group') AND last_seen_at < :before
-  AND NOT EXISTS (SELECT 1 FROM handler_invocations WHERE error_group_id = error_groups.id)
-  AND NOT EXISTS (SELECT 1 FROM job_executions WHERE error_group_id = error_groups.id)
+-- spare_error_groups: of those, what is no longer so
+DELETE FROM temp.doomed WHERE kind = 'error_group' AND id IN (
+    SELECT g.id FROM temp.doomed AS d CROSS JOIN error_groups AS g ON g.id = d.id
+    WHERE d.kind = 'error_group'
+      AND (g.last_seen_at >= :nameless
+           OR EXISTS (SELECT 1 FROM handler_invocations WHERE error_group_id = g.id)
+           OR EXISTS (SELECT 1 FROM job_executions WHERE error_group_id = g.id)))
 
--- find_hours: of error groups, by the hour: an hour's few rows are one
-INSERT INTO temp.doomed
-SELECT 'error_group_hour', hour, NULL, NULL, NULL, hour, 20 * count(*), 'unused', NULL, :batch
-FROM error_group_hours WHERE hour > :row AND hour < :before
-GROUP BY hour ORDER BY hour LIMIT :room
+-- delete_hours_of_groups: foreign keys are off: SQLite would read all hours for each group
+DELETE FROM error_group_hours WHERE error_group_id IN (SELECT id FROM temp.doomed WHERE kind = 'error_group')
 
--- last_hour: how far that went
-SELECT max(id) FROM temp.doomed WHERE kind = 'error_group_hour' AND batch = :batch
+-- delete_error_groups: and they
+DELETE FROM error_groups WHERE id IN (SELECT id FROM temp.doomed WHERE kind = 'error_group')
 
--- delete_hours: the same
-DELETE FROM error_group_hours WHERE hour IN (SELECT id FROM temp.doomed WHERE kind = 'error_group_hour')
+-- group_hours_edge: the last hour of error groups' trend that goes with the next batch
+SELECT max(hour) FROM (SELECT hour FROM error_group_hours WHERE hour < :before ORDER BY hour LIMIT :room)
 
--- find_listeners: nobody has had it for as long as a run is kept, and no run is left: else one-shot names would pile up.
--- The one with the highest id stays, so that its number is not given again: rollups and error groups refer to it
+-- delete_group_hours: up to there
+DELETE FROM error_group_hours WHERE hour <= :edge
+
+-- find_listeners: nobody has had it for as long as a run is kept, and no run is left, nor a rollup to name. Those of one
+-- run only do not wait for that: their names would pile up for a year. The highest id stays, so that it is not given
+-- again: rollups and error groups refer to it
 INSERT INTO temp.doomed
 SELECT 'listener', l.id, NULL, NULL, NULL, l.retired_at, 400 + coalesce(length(l.registration_source), 0), 'unused', NULL, :batch
 FROM listeners AS l
@@ -61,6 +67,7 @@ WHERE l.id > :row AND l.id <= :last_row AND l.id < (SELECT max(id) FROM listener
                   AND NOT EXISTS (SELECT 1 FROM temp.doomed WHERE kind = 'handler' AND id = h.id))
   AND NOT EXISTS (SELECT 1 FROM registration_holders WHERE kind = 'handler' AND registration_id = l.id)
   AND l.id NOT IN (SELECT listener_id FROM running WHERE listener_id IS NOT NULL)
+  AND (l.once = 1 OR l.id NOT IN (SELECT registration_id FROM rollups WHERE resolution = 86400 AND kind = 'handler'))
 
 -- delete_listeners: if it is still so
 DELETE FROM listeners
@@ -69,6 +76,14 @@ WHERE id IN (SELECT id FROM temp.doomed WHERE kind = 'listener') AND coalesce(re
   AND NOT EXISTS (SELECT 1 FROM handler_invocations WHERE listener_id = listeners.id)
   AND NOT EXISTS (SELECT 1 FROM registration_holders WHERE kind = 'handler' AND registration_id = listeners.id)
   AND id NOT IN (SELECT listener_id FROM running WHERE listener_id IS NOT NULL)
+
+-- rollups_edge: up to where a batch of the oldest buckets reaches
+SELECT max(bucket_start) FROM (
+    SELECT bucket_start FROM rollups WHERE resolution = :resolution AND bucket_start < :before
+    ORDER BY bucket_start LIMIT :room)
+
+-- delete_rollups: those
+DELETE FROM rollups WHERE resolution = :resolution AND bucket_start <= :edge AND bucket_start < :before
 
 -- find_losses: of sessions that ended so long ago that nobody adds them up any more
 INSERT INTO temp.doomed
