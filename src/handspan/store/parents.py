@@ -1,5 +1,5 @@
-"""The rows that rows point to (services, sessions, registrations, tracebacks) and their ids in memory; and what is told of
-runs elsewhere: error groups and rollups.
+"""The rows that rows point to (services, sessions, registrations, tracebacks) and their ids in memory; and what is told
+of runs elsewhere: error groups and rollups.
 
 A row never waits for its parent: whoever writes the row makes the parent in the same transaction.
 Ids are cached per file; a foreign-key failure (somebody deleted a parent) forgets them all.
