@@ -8,7 +8,7 @@ from typing import Final
 
 import typer
 
-from handspan.cli import demo_command, maintenance, pruning, recovery, reports
+from handspan.cli import demo_command, errors, maintenance, pruning, recovery, reports
 from handspan.cli.output import PipeClosedError, complain, discard_stdout
 from handspan.errors import HandspanError
 
@@ -28,7 +28,8 @@ app.command("status")(reports.status)
 app.command("handlers")(reports.handlers)
 app.command("jobs")(reports.jobs)
 app.command("runs")(reports.runs)
-app.command("errors")(reports.errors)
+app.command("errors")(errors.errors)
+app.command("error")(errors.error)
 app.command("sessions")(reports.sessions)
 app.command("losses")(reports.losses)
 app.command("demo")(demo_command.demo)

@@ -18,7 +18,7 @@ from handspan.store.queries.runs import RunFilter, RunPage, RunRow
 from handspan.store.queries.sessions import SessionSummary
 from handspan.store.queries.status import RECENT_INCIDENTS, WORST_GROUPS, Status
 
-__all__ = ["RunRow", "RunsView", "errors", "handlers", "jobs", "losses", "runs", "sessions", "status"]
+__all__ = ["RunRow", "RunsView", "handlers", "jobs", "losses", "runs", "sessions", "status"]
 
 Part = str | Text | Table
 
@@ -226,7 +226,7 @@ def _note(found: Sequence[object], percentiles: str, words: str, limit: int, wha
         yield Text(f"These are the first {count(limit)} {what}: --limit shows more.", style=PALE)
 
 
-# --- runs, errors, sessions ---------------------------------------------------------------------------
+# --- runs, sessions ---------------------------------------------------------------------------
 
 
 def runs(found: RunsView, at: Instant, limit: int) -> Iterator[Part]:
@@ -256,16 +256,6 @@ def _no_runs(found: RunsView, at: Instant) -> str:
     newest = f"The newest run of all was {ago(found.newest.started_at, at)}"
     cure = "a wider --since shows more" if found.words else "fewer filters show more"
     return f"{what}{' ' if found.words else ''}{found.words}. {newest}: {cure}."
-
-
-def errors(found: Sequence[ErrorGroup], at: Instant, words: str, limit: int) -> Iterator[Part]:
-    if not found:
-        yield f"Nothing failed {words}. A wider --since may show more." if words else "Nothing failed at all."
-        return
-    yield _error_table(found, at)
-    yield Text(f"Errors {words or 'of all time'}. `handspan runs --status error` lists them one by one.", style=PALE)
-    if len(found) == limit:
-        yield Text(f"These are the {count(limit)} most recent groups: --limit shows more.", style=PALE)
 
 
 def _error_table(groups: Sequence[ErrorGroup], at: Instant) -> Table:

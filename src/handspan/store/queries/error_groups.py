@@ -20,6 +20,7 @@ __all__ = [
     "ErrorGroupRow",
     "GroupFilter",
     "GroupKey",
+    "GroupOrder",
     "GroupPage",
     "GroupSession",
     "GroupState",
@@ -40,6 +41,7 @@ MOST_SEEKS: Final = 20_000  # in a trend; past it, reading all groups' hours is 
 SESSIONS: Final = 10
 ROWS_A_SESSION: Final = 200
 
+GroupOrder = Literal["last_seen", "count"]
 GroupState = Literal["open", "resolved", "regressed"]
 
 
@@ -144,11 +146,13 @@ async def list_groups(
     window: Window,
     which: GroupFilter = GroupFilter(),
     *,
-    by: Literal["last_seen", "count"] = "last_seen",
+    by: GroupOrder = "last_seen",
     limit: int = 50,
     after: GroupKey | None = None,
 ) -> GroupPage:
-    """Those seen in the window; sorts all of them, of which even many registrations have thousands only. ``at``: now, where a trend that has no other end ends."""
+    """Those seen in the window. Sorts all of them: even many registrations have thousands only.
+
+    ``at``: now, where a trend that has no other end ends."""
     found = await _rows(db, window, which, by=by, limit=limit + 1, after=after)
     page = found[:limit]
     last = page[-1] if page else None
@@ -202,7 +206,7 @@ async def _rows(
     window: Window,
     which: GroupFilter,
     *,
-    by: Literal["last_seen", "count"],
+    by: GroupOrder,
     limit: int,
     after: GroupKey | None = None,
     group_id: int | None = None,
