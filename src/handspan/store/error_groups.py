@@ -90,7 +90,10 @@ class _Tally:
 
 class ErrorGroups:
     """On one connection, inside the caller's transaction: :meth:`of` for each failing row that is inserted, then
-    :meth:`write` once, before COMMIT; after a rollback :meth:`forget`. That makes counts exactly those of the rows."""
+    :meth:`write` once, before COMMIT; after a rollback :meth:`forget`. That makes counts exactly those of the rows.
+
+    What is remembered may be gone (another process pruned it): a foreign-key failure says so, and whoever cannot begin
+    again after one forgets beforehand."""
 
     def __init__(self, conn: sqlite3.Connection) -> None:
         self._conn = conn
