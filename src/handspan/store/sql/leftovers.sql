@@ -56,8 +56,8 @@ SELECT max(hour) FROM (SELECT hour FROM error_group_hours WHERE hour < :before O
 DELETE FROM error_group_hours WHERE hour <= :edge
 
 -- find_listeners: nobody has had it for as long as a run is kept, and no run is left, nor a rollup to name. Those of one
--- run only do not wait for that: their names would pile up for a year. The highest id stays, so that it is not given
--- again: rollups and error groups refer to it
+-- run only do not wait for that: their names would pile up for a year. The highest id stays and so is not given twice,
+-- because rollups and error groups refer to it
 INSERT INTO temp.doomed
 SELECT 'listener', l.id, NULL, NULL, NULL, l.retired_at, 400 + coalesce(length(l.registration_source), 0), 'unused', NULL, :batch
 FROM listeners AS l
