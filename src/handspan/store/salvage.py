@@ -53,7 +53,7 @@ _COUNT_TABLES: Final = (
     "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN "
     "('handler_invocations', 'job_executions', 'sessions')"
 )
-_KEYED: Final = ("running", "rollups", "error_group_hours")  # WITHOUT ROWID: read up to the first damage
+_KEYED: Final = ("running", "rollups")  # WITHOUT ROWID: read up to the first damage
 _REFUSED: Final = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError)
 RECOVER_HINT: Final = 'SQLite\'s own shell reads files without a schema: see "Salvage" in docs/faults.md.'
 
@@ -84,6 +84,9 @@ def salvage(source: str, target: str) -> list[Saved]:
             with closing(_opened(copy, source, like)) as old:
                 saved = [_save(old, into, table) for table in _TABLES]
                 saved += [_save_keyed(old, into, table) for table in _KEYED]
+                into.execute("PRAGMA foreign_keys = ON")  # nobody stands in for a lost group
+                saved.append(_save_keyed(old, into, "error_group_hours"))
+                into.execute("PRAGMA foreign_keys = OFF")
                 _save_keyed(old, into, "backfills")
             if not any(each.rows for each in saved):
                 raise CorruptDatabaseError(f"Nothing in {source} could be read.", hint=RECOVER_HINT)

@@ -64,6 +64,3 @@ WHERE error_group_id IS NOT NULL AND error_group_id NOT IN (SELECT id FROM error
 -- lost_execution_groups: likewise
 UPDATE job_executions SET error_group_id = NULL
 WHERE error_group_id IS NOT NULL AND error_group_id NOT IN (SELECT id FROM error_groups)
-
--- lost_group_hours: nobody knows of what
-DELETE FROM error_group_hours WHERE error_group_id NOT IN (SELECT id FROM error_groups)
