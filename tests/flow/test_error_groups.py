@@ -200,6 +200,9 @@ class Field:
     def open(self):
         self.conn = open_for_writing(self.path, busy_timeout=1)
         self.parents = Parents(self.conn)
+        with transaction(*self.store):  # held, or a prune would take those without a run
+            for number, registration in REGISTRATIONS.items():
+                self.parents.register(Session("s", "service"), number, registration)
 
     @property
     def store(self):

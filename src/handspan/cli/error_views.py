@@ -81,7 +81,7 @@ def changed(group: ErrorGroupRow) -> Text:
     """After ``--resolve`` and ``--reopen``."""
     if group.state == "open":
         return Text(f"Error {group.id} is open again.")
-    return Text(f"Error {group.id} is resolved. If it comes back, it is shown as regressed.")
+    return Text(f"Error {group.id} is resolved. If it comes back, `handspan errors` says so.")
 
 
 def _story(group: ErrorGroupRow, at: Instant) -> Text:
@@ -157,7 +157,9 @@ def _next(group: ErrorGroupRow, runs: Sequence[RunRow]) -> Iterator[Text]:
     if group.state == "resolved":
         yield Text(f"`handspan error {group.id} --reopen` takes back that it is mended.", style=PALE)
     else:
-        yield Text(f"Mended? `handspan error {group.id} --resolve`: it is told if it comes back.", style=PALE)
+        yield Text(
+            f"Mended? `handspan error {group.id} --resolve` notes it, and you are told if it comes back.", style=PALE
+        )
 
 
 # --- small things ---------------------------------------------------------------------------------------

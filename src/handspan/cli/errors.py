@@ -96,7 +96,7 @@ def errors(
 
 
 def error(
-    group_id: Annotated[
+    id: Annotated[  # noqa: A002 - what --help calls it
         int, typer.Argument(metavar="ID", min=1, max=HIGHEST_ID, help="Of the group: `handspan errors` lists them.")
     ],
     db: Db = DEFAULT_DB,
@@ -113,13 +113,13 @@ def error(
         raise typer.BadParameter("--resolve and --reopen exclude each other", param_hint="'--resolve'")
     at = now()
     if resolve or reopen:
-        _set(db, group_id, to_epoch(to_ns(at)) if resolve else None)
+        _set(db, id, to_epoch(to_ns(at)) if resolve else None)
 
     async def question(service: DatabaseService) -> tuple[WholeGroup, str]:
         span = await period(service, since, at)
-        found = await whole_group(service, at, group_id, span.window, limit=limit)
+        found = await whole_group(service, at, id, span.window, limit=limit)
         if found is None:
-            raise _unknown(group_id)
+            raise _unknown(id)
         return found, span.words
 
     found, words = ask(db, question)

@@ -122,7 +122,7 @@ class GroupSession:
     service_version: str | None
     started_at: Instant
     count: int
-    """Of stored rows; looked for among the newest 200 of its time."""
+    """Of stored rows; looked for among the first 200 since it began."""
     or_more: bool
 
 

@@ -75,16 +75,16 @@ FROM error_groups AS g LEFT JOIN tracebacks AS t ON t.id = g.traceback_id
 WHERE g.id = :id
 
 -- group_sessions: in which of the newest sessions of its service it was seen
--- By the newest rows of the group in each one's time: where sessions overlap, those of others are among them.
+-- By the first rows of the group since each one's beginning: where sessions overlap, those of others are among them.
 WITH grp AS MATERIALIZED (
-    SELECT g.id, g.kind, g.first_seen_at, g.last_seen_at, coalesce(l.service_id, j.service_id) AS service_id
+    SELECT coalesce(l.service_id, j.service_id) AS service_id
     FROM error_groups AS g
     LEFT JOIN listeners AS l ON g.kind = 'handler' AND l.id = g.registration_id
     LEFT JOIN scheduled_jobs AS j ON g.kind = 'job' AND j.id = g.registration_id
     WHERE g.id = :id
 ),
 recent AS MATERIALIZED (
-    SELECT s.id, s.service_version, s.started_at, coalesce(s.stopped_at, 9e999) AS ended_at
+    SELECT s.id, s.service_version, s.started_at
     FROM grp CROSS JOIN sessions AS s
     WHERE s.service_id = grp.service_id
     ORDER BY s.started_at DESC LIMIT :sessions
@@ -92,12 +92,10 @@ recent AS MATERIALIZED (
 SELECT r.id AS session_id, r.service_version, r.started_at, min(:rows,
        (SELECT count(*) FROM (SELECT session_id FROM handler_invocations INDEXED BY ix_handler_invocations_group
                               WHERE error_group_id = :id AND execution_start_ts >= r.started_at - 60
-                                AND execution_start_ts <= r.ended_at + 60
-                              ORDER BY execution_start_ts DESC LIMIT :rows) WHERE session_id = r.id)
+                              ORDER BY execution_start_ts LIMIT :rows) WHERE session_id = r.id)
      + (SELECT count(*) FROM (SELECT session_id FROM job_executions INDEXED BY ix_job_executions_group
                               WHERE error_group_id = :id AND execution_start_ts >= r.started_at - 60
-                                AND execution_start_ts <= r.ended_at + 60
-                              ORDER BY execution_start_ts DESC LIMIT :rows) WHERE session_id = r.id)) AS count
+                              ORDER BY execution_start_ts LIMIT :rows) WHERE session_id = r.id)) AS count
 FROM recent AS r
 ORDER BY r.started_at DESC, r.id DESC
 
