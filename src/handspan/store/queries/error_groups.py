@@ -37,7 +37,7 @@ HOUR: Final = 3600
 DAY: Final = 86_400
 TREND_DAYS: Final = 90  # as long as hours are kept
 HOURLY: Final = 2 * DAY  # a longer window has its trend by day
-MOST_SEEKS: Final = 20_000  # in a trend; past it, reading all groups' hours is quicker
+MOST_SEEKS: Final = 60_000  # in a trend; past it, reading all groups' hours is quicker
 SESSIONS: Final = 10
 ROWS_A_SESSION: Final = 200
 

@@ -6,7 +6,8 @@
 -- are read once, and only if some group needs them: the count of one that is all in the window is known.
 WITH hours AS MATERIALIZED (
     SELECT error_group_id, sum(count) AS n FROM error_group_hours
-    WHERE hour > :since - 3600 AND hour < :until GROUP BY error_group_id
+    WHERE hour > :since - 3600 AND hour < :until AND (:group_id IS NULL OR error_group_id = :group_id)
+    GROUP BY error_group_id
 ),
 counted AS MATERIALIZED (
     SELECT g.id, g.kind, g.registration_id, coalesce(v.name, '') AS service,
