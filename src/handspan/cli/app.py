@@ -8,7 +8,7 @@ from typing import Final
 
 import typer
 
-from handspan.cli import demo_command, errors, maintenance, pruning, recovery, reports
+from handspan.cli import demo_command, errors, incidents, maintenance, pruning, recovery, reports, status
 from handspan.cli.output import PipeClosedError, complain, discard_stdout
 from handspan.errors import HandspanError
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=PLAIN_HELP,
 )
-app.command("status")(reports.status)
+app.command("status")(status.status)
 app.command("handlers")(reports.handlers)
 app.command("jobs")(reports.jobs)
 app.command("runs")(reports.runs)
@@ -32,6 +32,7 @@ app.command("errors")(errors.errors)
 app.command("error")(errors.error)
 app.command("sessions")(reports.sessions)
 app.command("losses")(reports.losses)
+app.command("incidents")(incidents.incidents)
 app.command("demo")(demo_command.demo)
 
 db_app = typer.Typer(help="Look after the database file.", rich_markup_mode=None, context_settings=PLAIN_HELP)

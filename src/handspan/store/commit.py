@@ -69,7 +69,7 @@ def write_records(conn: sqlite3.Connection, parents: Parents, segment: Segment, 
     """Rows, and what is told of them elsewhere (rollups, error groups), inside the caller's transaction."""
     for target, records, to_rows in plan(segment, session_id, parents):
         fresh = _not_yet_stored(conn, target, records) if segment.idempotent else records
-        _insert(conn, target, fresh, to_rows)
+        _insert(conn, target, target.each(fresh), to_rows)
         if target.kind is not None:
             parents.rollups.count(target.kind, session_id, fresh, partial(_parent_id, parents, segment))
     parents.rollups.write()
@@ -91,10 +91,7 @@ def add_losses(conn: sqlite3.Connection, session_id: int, losses: Iterable[Loss]
 
 
 def _insert(
-    conn: sqlite3.Connection,
-    target: Target,
-    records: Sequence[SpanRecord],
-    to_rows: Callable[[Sequence[SpanRecord]], Iterable[Row]],
+    conn: sqlite3.Connection, target: Target, records: Sequence[Any], to_rows: Callable[[Sequence[Any]], Iterable[Row]]
 ) -> None:
     start, size = 0, CHUNK_ROWS
     while start < len(records):  # a remainder goes in halving sizes: eight statements at most, all of them cached
