@@ -32,9 +32,9 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
-def steady(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A known moment, a known width, a folder of its own."""
-    for module in ("reports", "errors", "status", "incidents", "maintenance", "pruning"):
+def steady(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A known moment, a known width, a zone, a folder of its own."""
+    for module in ("reports", "errors", "status", "incidents", "maintenance", "pruning", "registration", "roll"):
         monkeypatch.setattr(f"handspan.cli.{module}.now", lambda: AT)
     for name in ("NO_COLOR", "FORCE_COLOR", "HANDSPAN_DB", "HANDSPAN_DEBUG", "LINES"):
         monkeypatch.delenv(name, raising=False)
@@ -42,6 +42,9 @@ def steady(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     monkeypatch.chdir(tmp_path)
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.fixture

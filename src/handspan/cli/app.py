@@ -8,7 +8,18 @@ from typing import Final
 
 import typer
 
-from handspan.cli import demo_command, errors, incidents, maintenance, pruning, recovery, reports, status
+from handspan.cli import (
+    demo_command,
+    errors,
+    incidents,
+    maintenance,
+    pruning,
+    recovery,
+    registration,
+    reports,
+    roll,
+    status,
+)
 from handspan.cli.output import PipeClosedError, complain, discard_stdout
 from handspan.errors import HandspanError
 
@@ -32,6 +43,9 @@ app.command("errors")(errors.errors)
 app.command("error")(errors.error)
 app.command("sessions")(reports.sessions)
 app.command("losses")(reports.losses)
+app.command("handler")(registration.handler)
+app.command("job")(registration.job)
+app.command("roll")(roll.roll)
 app.command("incidents")(incidents.incidents)
 app.command("demo")(demo_command.demo)
 

@@ -22,6 +22,7 @@ from handspan.cli.sparklines import TO_ASCII
 from handspan.cli.table import Table
 
 __all__ = [
+    "CANCELLED",
     "CRASHED",
     "FAILED",
     "PALE",

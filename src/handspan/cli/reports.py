@@ -16,7 +16,7 @@ from handspan.store.queries import sessions as session_queries
 from handspan.store.queries.runs import Kind, RunFilter, list_runs
 from handspan.store.service import DatabaseService
 
-__all__ = ["handlers", "jobs", "losses", "runs", "sessions"]
+__all__ = ["A_DAY", "App", "handlers", "jobs", "losses", "runs", "sessions"]
 
 A_DAY: Final = "24h"
 A_WEEK: Final = "7d"

@@ -28,6 +28,7 @@ TO_ASCII: Final = str.maketrans(
         "┴": "+",
         "·": "-",
         "×": "x",
+        "▲": "!",
     }
 )
 """For ``str.translate``; :mod:`handspan.cli.output` does it to whatever goes where UTF-8 is not spoken."""

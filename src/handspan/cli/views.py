@@ -15,7 +15,7 @@ from handspan.store.queries.registrations import SAMPLE, HandlerSummary, JobSumm
 from handspan.store.queries.runs import RunFilter, RunPage, RunRow
 from handspan.store.queries.sessions import SessionSummary
 
-__all__ = ["START_HINT", "RunRow", "RunsView", "handlers", "jobs", "losses", "runs", "sessions"]
+__all__ = ["MARKS", "START_HINT", "RunRow", "RunsView", "handlers", "jobs", "losses", "runs", "sessions"]
 
 Part = str | Text | Table
 
