@@ -32,6 +32,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 CLOCKS = (
+    "errors",
     "busy",
     "compare",
     "incidents",
@@ -190,6 +191,10 @@ GROUP_KEYS = dict.fromkeys(
     ["kind", "registration_id", "service", "app_key", "instance_index", "name", "error_type", "error_message", "count",
      "last_seen_at"]
 )  # fmt: skip
+ERROR_KEYS = dict.fromkeys(
+    ["id", *GROUP_KEYS, "frame", "message", "state", "new", "by_hour", "total", "first_seen_at", "resolved_at",
+     "regressed_at"]
+) | {"trend": {"start": None, "step_s": None, "counts": [None]}}  # fmt: skip
 SESSION_KEYS = dict.fromkeys(
     ["id", "service", "instance_id", "state", "recovered", "started_at", "last_heartbeat_at", "ended_at", "duration_s",
      "service_version",
@@ -239,7 +244,8 @@ DOCUMENTS: dict[str, Any] = {
         "registrations": [dict.fromkeys(["kind", "registration_id", "service", "app_key", "instance_index", "name",
                                          "runs", "errors"])]}]},
     "runs": {"since": None, "until": None, "runs": [RUN_KEYS], "more": None},
-    "errors": {"since": None, "groups": [GROUP_KEYS], "recent": [RUN_KEYS]},
+    "errors": {"since": None, "until": None, "groups": [ERROR_KEYS], "more": None, "pending": None,
+               "recent": [RUN_KEYS]},
     "sessions": {"since": None, "until": None, "sessions": [
         {**SESSION_KEYS, "counts": dict.fromkeys(["runs", "errors", "interrupted"])}]},
     "losses": {**dict.fromkeys(["since", "until", "total", "pruned", "abandoned_journals", "entries"]), "losses": [
@@ -270,6 +276,14 @@ def test_json_knows_no_infinity(house: str, run: Run) -> None:
         conn.execute("UPDATE handler_invocations SET duration_ms = 9e999")
     found = document(run, "runs", "--db", house, "--handler", "*", "--limit", "1")
     assert found["runs"][0]["duration_ms"] is None
+
+
+def test_json_of_one_error(house: str, run: Run) -> None:
+    """Likewise."""
+    assert keys_of(document(run, "error", "4", "--db", house)) == {"since": None, "error": {
+        "group": ERROR_KEYS, "sample_trace_id": None, "sample_span_id": None, "traceback": None,
+        "sessions": [dict.fromkeys(["session_id", "service_version", "started_at", "count", "or_more"])],
+        "runs": {"runs": [RUN_KEYS], "after": dict.fromkeys(["started_at", "kind", "id"])}}}  # fmt: skip
 
 
 # --- options ------------------------------------------------------------------------------------------------
@@ -322,6 +336,11 @@ def test_database_from_the_environment(house: str, run: Run, monkeypatch: pytest
         pytest.param(["runs", "--limit", "0"], "--limit", id="limit of nothing"),
         pytest.param(["runs", "--limit", "999999"], "--limit", id="limit of everything"),
         pytest.param(["runs", "--nonsense"], "--nonsense", id="unknown option"),
+        pytest.param(["error", "99"], "`handspan errors` lists them", id="unknown error"),
+        pytest.param(["error", "99", "--resolve"], "`handspan errors` lists them", id="unknown error to resolve"),
+        pytest.param(["error", "1", "--resolve", "--reopen"], "exclude each other", id="both"),
+        pytest.param(["errors", "--since", "1h", "--until", "2h"], "--until", id="ends before it begins"),
+        pytest.param(["errors", "--state", "shut"], "--state", id="unknown state"),
         pytest.param(["nonsense"], "nonsense", id="unknown command"),
         pytest.param(["db", "nonsense"], "nonsense", id="unknown db command"),
     ],
@@ -483,6 +502,81 @@ def test_status_of_a_crash(house: str, run: Run, monkeypatch: pytest.MonkeyPatch
     _, out, _ = run("status", "--db", house)
     assert "the last session crashed, not yet recovered" in flat(out)
     assert "crashed, not yet recovered" in run("sessions", "--db", house)[1].splitlines()[1] or "crashed" in out
+
+
+# --- errors ---------------------------------------------------------------------------------------------------
+
+
+def test_errors_that_are_none(house: str, run: Run) -> None:
+    """Why the answer is empty, and what to do."""
+    assert flat(run("errors", "--db", house, "--since", "1m")[1]) == (
+        "Nothing failed in the last 1 m. A wider --since may show more."
+    )
+    assert "No error matches" in run("errors", "--db", house, "--app", "none")[1]
+
+
+def test_a_list_of_errors_says_that_it_was_cut(house: str, run: Run) -> None:
+    """And how to see the rest."""
+    _, out, _ = run("errors", "--db", house, "--since", "7d", "--limit", "2")
+    assert "These are the first 2: --limit shows more" in flat(out)
+    assert document(run, "errors", "--db", house, "--since", "7d", "--limit", "2")["more"] is True
+    assert document(run, "errors", "--db", house, "--since", "7d")["more"] is False
+
+
+def test_errors_while_older_ones_are_still_grouped(house: str, run: Run) -> None:
+    """Figures that will grow say so."""
+    with closing(sqlite3.connect(house, isolation_level=None)) as conn:
+        conn.execute("INSERT INTO backfills VALUES ('job_executions', 1, 2)")
+    assert "still being grouped" in flat(run("errors", "--db", house)[1])
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_one_error_with_hostile_texts(house: str, run: Run, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """Nothing of it reaches the terminal as it is, and no line is wider than that but for a path."""
+    text = (
+        "Traceback (most recent call last):\n" + '  File "a.py", line 1, in f\n    x = "\x1b[31m" ' + "w " * 300 + "\n"
+    )
+    with closing(sqlite3.connect(house, isolation_level=None)) as conn:
+        conn.execute("UPDATE tracebacks SET text = ?", (text * 100,))
+        conn.execute("UPDATE error_groups SET sample_message = ?, frame = ?", ("\u6f22 \x1b[2J m\n" * 900, "f " * 200))
+        conn.execute("UPDATE handler_invocations SET error_message = ?", ("\x1b]0;title\x07 " * 90,))
+    monkeypatch.setenv("COLUMNS", str(width))
+    code, out, _ = run("error", "5", "--db", house)
+    assert code == 0
+    assert "\x1b" not in out
+    assert "lines not shown" in out
+    assert max(cell_len(line) for line in out.splitlines()) <= width
+
+
+def test_one_error_whose_runs_are_pruned(house: str, run: Run) -> None:
+    """The group stays, and says why it shows no run."""
+    with closing(sqlite3.connect(house, isolation_level=None)) as conn:
+        conn.execute("DELETE FROM handler_invocations")
+    code, out, _ = run("error", "4", "--db", house)
+    assert code == 0
+    assert "None of its runs is stored any more" in flat(out)
+    assert "14 times ever" in out
+
+
+@pytest.mark.parametrize(
+    ("group", "says"),
+    [(1, "once, 2 d ago"), (4, "since 3 d ago"), (3, "came back"), (7, "not seen in a run that started later")],
+    ids=["once", "open", "regressed", "resolved"],
+)
+def test_one_error_says_how_it_stands(house: str, run: Run, group: int, says: str) -> None:
+    """In the first sentence."""
+    with closing(sqlite3.connect(house, isolation_level=None)) as conn:
+        conn.execute("UPDATE error_groups SET resolved_at = ? WHERE id IN (3, 7)", (NOW - 4 * DAY,))
+        conn.execute("UPDATE error_groups SET regressed_at = last_seen_at WHERE id = 3")
+    assert says in flat(run("error", str(group), "--db", house)[1].split("\n\n")[0])
+
+
+def test_resolving_makes_no_file(tmp_path: Path, run: Run) -> None:
+    """A wrong path is an error here, too."""
+    code, out, err = run("error", "1", "--resolve", "--db", str(tmp_path / "none.db"))
+    assert (code, out) == (2, "")
+    assert "There is no file at" in err
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- db -------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from handspan.cli import (
     busy,
     compare,
     demo_command,
+    errors,
     incidents,
     maintenance,
     pruning,
@@ -43,7 +44,8 @@ app.command("jobs")(registered.jobs)
 app.command("busy")(busy.busy)
 app.command("compare")(compare.compare)
 app.command("runs")(reports.runs)
-app.command("errors")(reports.errors)
+app.command("errors")(errors.errors)
+app.command("error")(errors.error)
 app.command("sessions")(reports.sessions)
 app.command("losses")(reports.losses)
 app.command("handler")(registration.handler)

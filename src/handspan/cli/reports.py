@@ -1,4 +1,4 @@
-"""``runs``, ``errors``, ``sessions``, ``losses``: ask, then show or print JSON."""
+"""``runs``, ``sessions``, ``losses``: ask, then show or print JSON."""
 
 from difflib import get_close_matches
 from enum import StrEnum
@@ -11,12 +11,12 @@ from handspan.cli import views
 from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
 from handspan.cli.output import show, show_json
 from handspan.records import Status
-from handspan.store.queries import failures, ledger, registrations
+from handspan.store.queries import ledger, registrations
 from handspan.store.queries import sessions as session_queries
 from handspan.store.queries.runs import Kind, RunFilter, list_runs
 from handspan.store.service import DatabaseService
 
-__all__ = ["A_DAY", "App", "errors", "losses", "runs", "sessions"]
+__all__ = ["A_DAY", "App", "losses", "runs", "sessions"]
 
 A_DAY: Final = "24h"
 A_WEEK: Final = "7d"
@@ -74,23 +74,6 @@ def runs(
         show_json({"since": since, "until": until, "runs": found.page.runs, "more": found.page.after is not None})
     else:
         show(*views.runs(found, at, limit))
-
-
-def errors(db: Db = DEFAULT_DB, json: Json = False, since: Since = A_DAY, limit: Limit = LISTED_RUNS) -> None:
-    """What failed, by error type, handler and job."""
-    at = now()
-
-    async def question(service: DatabaseService) -> tuple[list[failures.ErrorGroup], list[views.RunRow], str]:
-        span = await period(service, since, at)
-        groups = await failures.error_groups(service, span.window, limit=limit)
-        recent = await failures.recent_errors(service, span.window, limit=limit) if json else []
-        return groups, recent, span.words
-
-    groups, recent, words = ask(db, question)
-    if json:
-        show_json({"since": since, "groups": groups, "recent": recent})
-    else:
-        show(*views.errors(groups, at, words, limit))
 
 
 def sessions(

@@ -10,12 +10,11 @@ from whenever import Instant
 from handspan.cli.figures import ago, amount, count, newest, one_line, took
 from handspan.cli.output import FAILED, PALE, STYLE_OF, failed, pale_zero
 from handspan.cli.table import Table, figure, name, text, word
-from handspan.store.queries.failures import ErrorGroup
 from handspan.store.queries.ledger import LossPage
 from handspan.store.queries.runs import RunFilter, RunPage, RunRow
 from handspan.store.queries.sessions import SessionSummary
 
-__all__ = ["MARKS", "START_HINT", "RunRow", "RunsView", "errors", "losses", "runs", "sessions"]
+__all__ = ["MARKS", "START_HINT", "RunRow", "RunsView", "losses", "runs", "sessions"]
 
 Part = str | Text | Table
 
@@ -53,7 +52,7 @@ class RunsView:
     """The newest run of all, for when the page is empty."""
 
 
-# --- runs, errors, sessions ---------------------------------------------------------------------------
+# --- runs, sessions ---------------------------------------------------------------------------
 
 
 def runs(found: RunsView, at: Instant, limit: int) -> Iterator[Part]:
@@ -83,25 +82,6 @@ def _no_runs(found: RunsView, at: Instant) -> str:
     newest = f"The newest run of all was {ago(found.newest.started_at, at)}"
     cure = "a wider --since shows more" if found.words else "fewer filters show more"
     return f"{what}{' ' if found.words else ''}{found.words}. {newest}: {cure}."
-
-
-def errors(found: Sequence[ErrorGroup], at: Instant, words: str, limit: int) -> Iterator[Part]:
-    if not found:
-        yield f"Nothing failed {words}. A wider --since may show more." if words else "Nothing failed at all."
-        return
-    yield _error_table(found, at)
-    yield Text(f"Errors {words or 'of all time'}. `handspan runs --status error` lists them one by one.", style=PALE)
-    if len(found) == limit:
-        yield Text(f"These are the {count(limit)} most recent groups: --limit shows more.", style=PALE)
-
-
-def _error_table(groups: Sequence[ErrorGroup], at: Instant) -> Table:
-    table = Table(name("error"), name("in"), figure("times"), figure("last"), text("message"))
-    several = _several_services(groups)
-    for group in groups:
-        table.add(Text(one_line(group.error_type or "error"), style=FAILED), _title(group, several), count(group.count),
-                  ago(group.last_seen_at, at), Text(one_line(group.error_message or ""), style=PALE))  # fmt: skip
-    return table
 
 
 def sessions(found: Sequence[SessionSummary], at: Instant, words: str, limit: int) -> Iterator[Part]:
