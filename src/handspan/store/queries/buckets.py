@@ -1,8 +1,8 @@
 """Finding rows through the rollups: which stretches of a registration's time can hold what is asked for.
 
-No index knows durations, sessions or ends of runs. Rollups know the longest run, the session and the number of failures of
-every day, hour and minute of a registration: a few thousand buckets stand for ten million rows. Whoever searches opens
-those buckets that can hold an answer, and reads rows only of the minutes that are left.
+No index knows durations, sessions or ends of runs. Rollups know the longest run, the session and the number of failures
+of every day, hour and minute of a registration: a few thousand buckets stand for ten million rows. Whoever searches
+opens those buckets that can hold an answer, and reads rows only of the minutes that are left.
 
 What no bucket tells of is read row by row: rows of a file whose backfill is under way, and rows older than the oldest
 bucket. So the answer is that of the raw rows, always; only its price differs.

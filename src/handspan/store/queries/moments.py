@@ -70,9 +70,7 @@ async def running_at(
             if search.only != []:
                 found += await _reaching(search)
     found.sort(key=lambda each: (each.started, each.kind, each.id))
-    flying = [
-        each for each in await in_flight(db, now, which) if each.started_at <= at <= _last_known(each, now)
-    ]
+    flying = [each for each in await in_flight(db, now, which) if each.started_at <= at <= _last_known(each, now)]
     rows = await runs_by_id(db, [(each.kind, each.id) for each in found[:limit]])
     rows.sort(key=lambda run: (run.started_at, run.kind, run.id))
     return Moment(at, rows, flying[:limit], len(found) > limit or len(flying) > limit)

@@ -18,7 +18,7 @@ LARGEST_BATCH: Final = 500  # buckets opened at a time
 async def slowest_runs(
     db: DatabaseService, which: RunFilter | None = None, window: Window = ALL_TIME, *, limit: int = 50
 ) -> list[RunRow]:
-    """Slowest first, of those that took at least ``which.at_least_ms``. As exact as the rollups count: to the nanosecond."""
+    """Slowest first, of those that took at least ``which.at_least_ms``. Exact to the nanosecond, as rollups count."""
     which = which or RunFilter()
     best: list[Found] = []
     for kind in which.kinds():
