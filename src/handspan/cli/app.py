@@ -8,7 +8,7 @@ from typing import Final
 
 import typer
 
-from handspan.cli import demo_command, maintenance, pruning, recovery, reports
+from handspan.cli import completion, demo_command, maintenance, pruning, recovery, reports, run_command, runs_command
 from handspan.cli.output import PipeClosedError, complain, discard_stdout
 from handspan.errors import HandspanError
 
@@ -27,7 +27,12 @@ app = typer.Typer(
 app.command("status")(reports.status)
 app.command("handlers")(reports.handlers)
 app.command("jobs")(reports.jobs)
-app.command("runs")(reports.runs)
+app.command("runs")(runs_command.runs)
+app.command("slow")(runs_command.slow)
+app.command("running")(runs_command.running)
+app.command("run")(run_command.run)
+app.command("trace")(run_command.trace_command)
+app.command("completion")(completion.completion)
 app.command("errors")(reports.errors)
 app.command("sessions")(reports.sessions)
 app.command("losses")(reports.losses)

@@ -1,7 +1,6 @@
 """Answers as people read them: a sentence, a table, and what to do next where there is nothing to show."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from rich.text import Text
@@ -14,15 +13,14 @@ from handspan.clock import to_ns
 from handspan.store.queries.failures import ErrorGroup
 from handspan.store.queries.ledger import IncidentRow, LossPage
 from handspan.store.queries.registrations import SAMPLE, HandlerSummary, JobSummary
-from handspan.store.queries.runs import RunFilter, RunPage, RunRow
+from handspan.store.queries.runs import RunRow
 from handspan.store.queries.sessions import SessionSummary
 from handspan.store.queries.status import RECENT_INCIDENTS, WORST_GROUPS, Status
 
-__all__ = ["RunRow", "RunsView", "errors", "handlers", "jobs", "losses", "runs", "sessions", "status"]
+__all__ = ["RunRow", "errors", "handlers", "jobs", "losses", "sessions", "status"]
 
 Part = str | Text | Table
 
-MARKS: Final = {"handler": "on", "job": "at"}  # as on the dashboard: on an event, at a time
 START_HINT: Final = "Run your application with handspan, or `handspan demo`, and look again."
 PRUNED: Final = ("pruned_age", "pruned_size")
 LONGEST_NAME: Final = 50  # cells in a sentence
@@ -47,17 +45,6 @@ class Named(Protocol):
     def instance_index(self) -> int: ...
     @property
     def name(self) -> str: ...
-
-
-@dataclass(frozen=True)
-class RunsView:
-    """A page of runs, and what was asked."""
-
-    page: RunPage
-    words: str
-    which: RunFilter
-    newest: RunRow | None
-    """The newest run of all, for when the page is empty."""
 
 
 # --- status -----------------------------------------------------------------------------------------
@@ -226,36 +213,7 @@ def _note(found: Sequence[object], percentiles: str, words: str, limit: int, wha
         yield Text(f"These are the first {count(limit)} {what}: --limit shows more.", style=PALE)
 
 
-# --- runs, errors, sessions ---------------------------------------------------------------------------
-
-
-def runs(found: RunsView, at: Instant, limit: int) -> Iterator[Part]:
-    if not found.page.runs:
-        yield _no_runs(found, at)
-        return
-    table = Table(
-        figure("started"), word(""), name("run of"), word("status"), figure("took"), text("error"),
-        word("trace"),
-    )  # fmt: skip
-    several = _several_services(found.page.runs)
-    for run in found.page.runs:
-        error = ": ".join(one_line(part) for part in (run.error_type, run.error_message) if part)
-        table.add(ago(run.started_at, at), Text(MARKS[run.kind], style=PALE), _title(run, several),
-                  Text(run.status, style=STYLE_OF[run.status]), took(run.duration_ms), error,
-                  Text(run.trace_id[:12], style=PALE))  # fmt: skip
-    yield table
-    if found.page.after is not None:
-        yield Text(f"These are the newest {count(limit)}: --limit shows more, the filters fewer.", style=PALE)
-
-
-def _no_runs(found: RunsView, at: Instant) -> str:
-    if found.newest is None:
-        return f"No run has been recorded yet. {START_HINT}"
-    filtered = found.which != RunFilter()
-    what = "No run matches" if filtered else "Nothing ran"
-    newest = f"The newest run of all was {ago(found.newest.started_at, at)}"
-    cure = "a wider --since shows more" if found.words else "fewer filters show more"
-    return f"{what}{' ' if found.words else ''}{found.words}. {newest}: {cure}."
+# --- errors, sessions ---------------------------------------------------------------------------------
 
 
 def errors(found: Sequence[ErrorGroup], at: Instant, words: str, limit: int) -> Iterator[Part]:
