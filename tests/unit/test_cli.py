@@ -33,7 +33,7 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture(autouse=True)
 def steady(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A known moment, a known width, a folder of its own."""
-    for module in ("reports", "maintenance", "pruning"):
+    for module in ("reports", "runs_command", "maintenance", "pruning"):
         monkeypatch.setattr(f"handspan.cli.{module}.now", lambda: AT)
     for name in ("NO_COLOR", "FORCE_COLOR", "HANDSPAN_DB", "HANDSPAN_DEBUG", "LINES"):
         monkeypatch.delenv(name, raising=False)
@@ -190,7 +190,7 @@ DOCUMENTS: dict[str, Any] = {
         **dict.fromkeys(["id", "service", "app_key", "instance_index", "name", "trigger_type", "trigger_value",
                          "args_json", "kwargs_json", "source_location", "retired_at", "next_run_at", "last_run_at"]),
         "activity": ACTIVITY_KEYS}]},
-    "runs": {"since": None, "runs": [RUN_KEYS], "more": None},
+    "runs": {"since": None, "until": None, "runs": [RUN_KEYS], "more": None, "after": None, "looked_back_to": None},
     "errors": {"since": None, "groups": [GROUP_KEYS], "recent": [RUN_KEYS]},
     "sessions": {"since": None, "sessions": [
         {**SESSION_KEYS, "counts": dict.fromkeys(["runs", "errors", "interrupted"])}]},
@@ -617,7 +617,7 @@ def test_interrupted(house: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     def interrupt(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("handspan.cli.reports.ask", interrupt)
+    monkeypatch.setattr("handspan.cli.runs_command.ask", interrupt)
     assert run("runs", "--db", house) == (130, "", "")
 
 
@@ -627,7 +627,7 @@ def test_a_bug_is_one_line(house: str, run: Run, monkeypatch: pytest.MonkeyPatch
     def fail(*args: object) -> None:
         raise ZeroDivisionError("of all things")
 
-    monkeypatch.setattr("handspan.cli.reports.ask", fail)
+    monkeypatch.setattr("handspan.cli.runs_command.ask", fail)
     code, out, err = run("runs", "--db", house)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "ZeroDivisionError: of all things" in err

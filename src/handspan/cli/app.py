@@ -4,11 +4,24 @@ import os
 import sqlite3
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Annotated, Final
 
 import typer
 
-from handspan.cli import completion, demo_command, maintenance, pruning, recovery, reports, run_command, runs_command
+from handspan._version import __version__
+from handspan.cli import (
+    completion,
+    demo_command,
+    export_command,
+    maintenance,
+    pruning,
+    recovery,
+    reports,
+    run_command,
+    runs_command,
+    sql_command,
+    tail_command,
+)
 from handspan.cli.output import PipeClosedError, complain, discard_stdout
 from handspan.errors import HandspanError
 
@@ -32,6 +45,9 @@ app.command("slow")(runs_command.slow)
 app.command("running")(runs_command.running)
 app.command("run")(run_command.run)
 app.command("trace")(run_command.trace_command)
+app.command("tail")(tail_command.tail)
+app.command("sql")(sql_command.sql)
+app.command("export")(export_command.export)
 app.command("completion")(completion.completion)
 app.command("errors")(reports.errors)
 app.command("sessions")(reports.sessions)
@@ -54,8 +70,22 @@ BROKEN_PIPE: Final = 141  # and by SIGPIPE
 
 
 @app.callback(invoke_without_command=True)
+def overview(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Say which handspan this is.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"handspan {__version__}")
+        raise typer.Exit
+    _help_alone(context)
+
+
 @db_app.callback(invoke_without_command=True)
-def overview(context: typer.Context) -> None:
+def db_overview(context: typer.Context) -> None:
+    _help_alone(context)
+
+
+def _help_alone(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -63,6 +93,7 @@ def overview(context: typer.Context) -> None:
 def run(args: Sequence[str] | None = None) -> int:
     """Parse, execute, and turn whatever happened into an exit code."""
     try:
+        completion.prepare()
         command = typer.main.get_command(app)
         result = command.main(args=args, prog_name="handspan", standalone_mode=False)
         sys.stdout.flush()

@@ -6,12 +6,15 @@ from enum import StrEnum
 from typing import Annotated, Final
 
 import typer
-from typer.completion import get_completion_script  # type: ignore[attr-defined]  # typer's own, not re-exported
+from typer.completion import (  # type: ignore[attr-defined]  # typer offers them, without saying so to mypy
+    completion_init,
+    get_completion_script,
+)
 
 from handspan.cli.output import say
 from handspan.settings import Settings
 
-__all__ = ["app_keys", "completion", "handler_names", "job_names"]
+__all__ = ["app_keys", "completion", "handler_names", "job_names", "prepare"]
 
 MOST: Final = 500  # names offered: more than anybody reads
 PATIENCE: Final = 0.1  # seconds a press of TAB may wait for a file
@@ -38,6 +41,12 @@ def completion(shell: Annotated[Shell, typer.Argument(help="Whose script to prin
     For example, in ~/.bashrc: source <(handspan completion bash)
     """
     say(get_completion_script(prog_name="handspan", complete_var=COMPLETE_VAR, shell=shell.value))
+
+
+def prepare() -> None:
+    """Where a shell asks what could follow: typer knows the shells' ways only when told to."""
+    if COMPLETE_VAR in os.environ:
+        completion_init()
 
 
 def handler_names(context: typer.Context, incomplete: str) -> list[str]:

@@ -9,7 +9,7 @@ from whenever import Instant
 
 from handspan.cli.figures import ago, amount, count, one_line, took
 from handspan.cli.output import CRASHED, FAILED, PALE, STYLE_OF
-from handspan.cli.run_words import MARKS, clock_time, error_of, local, run_table, title
+from handspan.cli.run_words import MARKS, Lines, clock_time, error_of, local, run_table, title
 from handspan.cli.table import Table, figure, name, text, word
 from handspan.store.queries.logs import LogLine, LogPage
 from handspan.store.queries.moments import InFlight
@@ -211,7 +211,7 @@ def _error(found: RunDetail) -> Iterator[Part]:
             half = LONGEST_TRACEBACK // 2
             lines = [*lines[:half], f"  ... {amount(cut, 'line')} left out: --json has them ...", *lines[-half:]]
         yield ""
-        yield _Lines([Text(_printable(line)) for line in lines])
+        yield Lines([Text(_printable(line)) for line in lines])
 
 
 def _attributes(found: dict[str, Any]) -> Iterator[Part]:
@@ -242,7 +242,7 @@ def _logs(found: LogPage) -> Iterator[Part]:
     if not found.lines:
         return
     yield ""
-    yield _Lines([Text(log_line(line), style=log_style(line)) for line in found.lines])
+    yield Lines([Text(log_line(line), style=log_style(line)) for line in found.lines])
     if found.after is not None:
         yield Text("There are more lines: `handspan trace ID --logs`, or --json.", style=PALE)
 
@@ -254,15 +254,3 @@ def _which(found: RunDetail) -> str:
 def _printable(line: str) -> str:
     indent = len(line) - len(line.lstrip(" "))
     return " " * indent + one_line(line)
-
-
-class _Lines(Table):
-    """Lines that are cut rather than wrapped."""
-
-    def __init__(self, lines: list[Text]) -> None:
-        super().__init__()
-        self._given = lines
-
-    def lines(self, width: int) -> list[Text]:
-        del width
-        return self._given

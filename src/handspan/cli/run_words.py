@@ -27,6 +27,7 @@ __all__ = [
     "App",
     "Handler",
     "Job",
+    "Lines",
     "StatusName",
     "StatusOption",
     "clock_time",
@@ -148,3 +149,15 @@ async def refuse_unknown(db: DatabaseService, which: RunFilter) -> None:
         close = get_close_matches(wanted, known, n=1) or [short[s] for s in get_close_matches(wanted, list(short), n=1)]
         hint = f"; did you mean {close[0]}?" if close else f"; `handspan {kind}s` lists them"
         raise typer.BadParameter(f"there is no {kind} {wanted!r}{hint}", param_hint=f"'--{kind}'")
+
+
+class Lines(Table):
+    """Lines that are cut rather than wrapped."""
+
+    def __init__(self, lines: list[Text]) -> None:
+        super().__init__()
+        self._given = lines
+
+    def lines(self, width: int) -> list[Text]:
+        del width
+        return self._given

@@ -243,7 +243,7 @@ def _running(found: Moment, at: Instant, when: str | None) -> Iterator[Part]:
     several = several_services([*found.finished, *found.in_flight])
     for run in found.finished:
         table.add(ago(run.started_at, at), Text(MARKS[run.kind], style=PALE), title(run, several),
-                  took(run.duration_ms), f"{run.status}, {ago(_end(run), at)}",
+                  took(run.duration_ms), f"{run.status}, {ago(run.ended_at, at)}",
                   Text(run.trace_id[:12], style=PALE))  # fmt: skip
     for flying in found.in_flight:
         table.add(ago(flying.started_at, at), Text(MARKS[flying.kind], style=PALE), title(flying, several),
@@ -253,10 +253,6 @@ def _running(found: Moment, at: Instant, when: str | None) -> Iterator[Part]:
         yield Text("There were more: --limit shows them.", style=PALE)
     if when is None:
         yield Text("As of each process's last commit, a few seconds ago at most.", style=PALE)
-
-
-def _end(run: RunRow) -> Instant:
-    return instant(to_ns(run.started_at) / 1e9 + run.duration_ms / 1e3)
 
 
 def _still(run: InFlight) -> Text:

@@ -67,6 +67,10 @@ class RunRow:
     session_id: int
 
     @property
+    def ended_at(self) -> Instant:
+        return instant(to_epoch(to_ns(self.started_at)) + self.duration_ms / 1e3)
+
+    @property
     def key(self) -> RunKey:
         return RunKey(self.started_at, self.kind, self.id)
 
