@@ -33,7 +33,7 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture(autouse=True)
 def steady(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A known moment, a known width, a folder of its own."""
-    for module in ("reports", "runs_command", "maintenance", "pruning"):
+    for module in ("reports", "runs_command", "run_command", "maintenance", "pruning"):
         monkeypatch.setattr(f"handspan.cli.{module}.now", lambda: AT)
     for name in ("NO_COLOR", "FORCE_COLOR", "HANDSPAN_DB", "HANDSPAN_DEBUG", "LINES"):
         monkeypatch.delenv(name, raising=False)

@@ -66,8 +66,8 @@ def write(path: str, runs: list[tuple[Any, ...]], left: str) -> None:
                 ("handler_invocations", "listener_id") if kind == "handler" else ("job_executions", "job_id")
             )
             conn.execute(
-                f"INSERT INTO {table} ({column}, session_id, execution_start_ts, duration_ms, status, trace_id, span_id,"
-                " error_type, error_message) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO {table} ({column}, session_id, execution_start_ts, duration_ms, status, trace_id, "
+                "span_id, error_type, error_message) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (parent, session, start, duration, status, n.to_bytes(16, "big"), n.to_bytes(8, "big"),
                  "ValueError" if status == "error" else None, f"number {n}" if status == "error" else None),
             )  # fmt: skip
@@ -256,8 +256,8 @@ def test_running_at_is_that_of_the_rows(scratch: str, runs: list[Any], left: str
     found = asyncio.run(ask())
     wanted = plain(
         scratch,
-        "SELECT kind, id FROM v_executions WHERE execution_start_ts <= :t AND execution_start_ts + duration_ms / 1000.0 > :t "
-        "ORDER BY execution_start_ts, kind, id",
+        "SELECT kind, id FROM v_executions WHERE execution_start_ts <= :t "
+        "AND execution_start_ts + duration_ms / 1000.0 > :t ORDER BY execution_start_ts, kind, id",
         {"t": to_epoch(to_ns(at(moment)))},
     )
     assert [(run.kind, run.id) for run in found.finished] == wanted

@@ -36,10 +36,10 @@ class Answer:
     trace: Trace | None = None
 
 
-def run(id_: Id, db: Db = DEFAULT_DB, json: Json = False) -> int:
+def run(id: Id, db: Db = DEFAULT_DB, json: Json = False) -> int:  # noqa: A002 - what the command line calls it
     """One run: what it was, why it failed, what triggered it, what it triggered."""
     at = now()
-    reference = _parsed(id_)
+    reference = _parsed(id)
 
     async def question(service: DatabaseService) -> Answer:
         found = await find(service, reference, at)
@@ -57,14 +57,14 @@ def run(id_: Id, db: Db = DEFAULT_DB, json: Json = False) -> int:
     elif isinstance(found.detail, InFlightDetail):
         show(*flying_view(found.detail, at))
     elif found.matches.runs or found.matches.in_flight:
-        show(*matches_view(found.matches, at, id_))
+        show(*matches_view(found.matches, at, id))
     else:
-        _nothing(found.matches, id_)
+        _nothing(found.matches, id)
     return 0 if found.detail is not None or found.matches.runs or found.matches.in_flight else 1
 
 
 def trace_command(
-    id_: Id,
+    id: Id,  # noqa: A002 - what the command line calls it
     db: Db = DEFAULT_DB,
     json: Json = False,
     logs: Annotated[bool, typer.Option("--logs", help="With the log lines, each under its span.")] = False,
@@ -72,7 +72,7 @@ def trace_command(
 ) -> int:
     """A trace as a waterfall: its runs and spans, nested, along one time axis."""
     at = now()
-    reference = _parsed(id_)
+    reference = _parsed(id)
     lines = LISTED_LOGS if logs else 0
 
     async def question(service: DatabaseService) -> Answer:
@@ -88,9 +88,9 @@ def trace_command(
     elif found.trace is not None:
         show(*waterfall(found.trace, at, limit))
     elif found.matches.runs or found.matches.in_flight:
-        show(*matches_view(found.matches, at, id_))
+        show(*matches_view(found.matches, at, id))
     else:
-        _nothing(found.matches, id_)
+        _nothing(found.matches, id)
     return 0 if found.trace is not None or found.matches.traces() else 1
 
 

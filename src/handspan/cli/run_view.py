@@ -9,7 +9,7 @@ from whenever import Instant
 
 from handspan.cli.figures import ago, amount, count, one_line, took
 from handspan.cli.output import CRASHED, FAILED, PALE, STYLE_OF
-from handspan.cli.run_words import MARKS, Lines, clock_time, error_of, local, run_table, title
+from handspan.cli.run_words import MARKS, Lines, Paragraph, clock_time, error_of, local, run_table, title
 from handspan.cli.table import Table, figure, name, text, word
 from handspan.store.queries.logs import LogLine, LogPage
 from handspan.store.queries.moments import InFlight
@@ -36,6 +36,7 @@ LONGEST_TRACEBACK: Final = 60  # lines: more are cut in the middle, --json has t
 MOST_ATTRIBUTES: Final = 30
 LATE_MS: Final = 5000.0  # as the rollups count
 UNUSUAL: Final = 3.0  # times the median
+FEWEST: Final = 5  # runs that make a habit
 STATES: Final = {
     "live": "still lives",
     "clean_shutdown": "ended orderly",
@@ -57,14 +58,16 @@ class Facts(Table):
 def run_view(found: RunDetail, at: Instant) -> Iterator[Part]:
     run = found.run
     verb = {"success": "succeeded", "error": "failed", "cancelled": "was cancelled"}[run.status]
-    yield Text.assemble(
+    yield Paragraph(Text.assemble(
         (f"{MARKS[run.kind]} ", PALE), title(run), " ", (verb, STYLE_OF[run.status]), f" after {took(run.duration_ms)}",
         f", {ago(run.started_at, at)}.",
-    )  # fmt: skip
+    ))  # fmt: skip
     yield ""
     facts = Facts()
     facts.add("started", local(run.started_at))
     facts.add("took", _took(run.duration_ms, found.habit))
+    if found.habit is not None:
+        facts.add("usually", _habit(found.habit))
     if found.scheduled_at is not None:
         facts.add("due", _due(found))
     if found.queue_ms is not None:
@@ -93,17 +96,19 @@ def flying_view(found: InFlightDetail, at: Instant) -> Iterator[Part]:
     run = found.run
     lives = run.session_state == "live"
     so_far = took(run.running_s * 1000)
-    yield Text.assemble(
+    yield Paragraph(Text.assemble(
         (f"{MARKS[run.kind]} ", PALE), title(run),
         f" is running since {ago(run.started_at, at)}." if lives
         else f" was running for {so_far} when its process gave its last sign of life.",
-    )  # fmt: skip
+    ))  # fmt: skip
     if not lives:
         yield "The next start records it as ProcessInterrupted; `handspan db recover` does it now."
     yield ""
     facts = Facts()
     facts.add("started", local(run.started_at))
     facts.add("so far", _took(run.running_s * 1000, found.habit))
+    if found.habit is not None:
+        facts.add("usually", _habit(found.habit))
     facts.add("trigger", one_line(run.trigger or "-"))
     facts.add("process", _process(found.session, at, False))
     facts.add("trace", f"{run.trace_id}/{run.span_id}")
@@ -167,16 +172,17 @@ def log_style(line: LogLine) -> str:
 
 
 def _took(ms: float, habit: Habit | None) -> str:
-    if habit is None or habit.runs < 2:
+    if habit is None or habit.runs < FEWEST:
         return took(ms)
     times = ms / habit.p50_ms if habit.p50_ms else 1.0
-    beside = (
-        f"{times:,.0f} times its median" if times >= UNUSUAL else "as usual" if ms <= habit.p95_ms else "over its p95"
-    )
-    return (
-        f"{took(ms)}, {beside}: of {amount(habit.runs, 'run')} in 7 d, p50 {took(habit.p50_ms)}, "
-        f"p95 {took(habit.p95_ms)}, {count(habit.errors)} failed"
-    )
+    if times >= UNUSUAL:
+        return f"{took(ms)}, {times:,.0f} times its median"
+    return f"{took(ms)}, {'as usual' if ms <= habit.p95_ms else 'longer than 95 % of its runs'}"
+
+
+def _habit(habit: Habit) -> str:
+    failures = f"{count(habit.errors)} of {amount(habit.runs, 'run')} failed"
+    return f"in {habit.days} days p50 {took(habit.p50_ms)}, p95 {took(habit.p95_ms)}, {failures}"
 
 
 def _due(found: RunDetail) -> str:
@@ -201,7 +207,7 @@ def _process(session: SessionSummary | None, at: Instant, interrupted: bool) -> 
 
 def _error(found: RunDetail) -> Iterator[Part]:
     yield ""
-    yield Text(error_of(found.run), style=FAILED)
+    yield Paragraph(Text(error_of(found.run), style=FAILED))
     if found.error_group_id is not None:
         yield Text(f"`handspan error {found.error_group_id}` tells of all like it.", style=PALE)
     lines = (found.error_traceback or "").rstrip("\n").split("\n")
@@ -230,9 +236,7 @@ def _attributes(found: dict[str, Any]) -> Iterator[Part]:
 def _around(came_from: Origin | None, triggered: Sequence[Triggered], at: Instant) -> Iterator[Part]:
     if came_from is not None:
         yield ""
-        facts = Facts()
-        facts.add("triggered by" if came_from.by_link else "inside", origin_words(came_from, at))
-        yield facts
+        yield Paragraph(Text.assemble("triggered by " if came_from.by_link else "inside ", origin_words(came_from, at)))
     if triggered:
         yield ""
         yield triggered_table(triggered, at)

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Final, Protocol
 
 import typer
+from rich.console import Console
 from rich.text import Text
 from whenever import Instant
 
@@ -28,6 +29,7 @@ __all__ = [
     "Handler",
     "Job",
     "Lines",
+    "Paragraph",
     "StatusName",
     "StatusOption",
     "clock_time",
@@ -42,6 +44,7 @@ __all__ = [
 
 MARKS: Final = {"handler": "on", "job": "at"}  # as on the dashboard: on an event, at a time
 START_HINT: Final = "Run your application with handspan, or `handspan demo`, and look again."
+LONGEST_PARAGRAPH: Final = 40  # lines of it; --json has the rest
 TRACE_DIGITS: Final = 12  # shown of a trace id: enough for `handspan run`
 
 
@@ -161,3 +164,14 @@ class Lines(Table):
     def lines(self, width: int) -> list[Text]:
         del width
         return self._given
+
+
+class Paragraph(Table):
+    """A text that is wrapped, and folded where a word is longer than a line."""
+
+    def __init__(self, content: Text) -> None:
+        super().__init__()
+        self._content = content
+
+    def lines(self, width: int) -> list[Text]:
+        return list(self._content.wrap(Console(width=width), width, overflow="fold"))[:LONGEST_PARAGRAPH]

@@ -27,11 +27,10 @@ from handspan.cli.run_words import (
     title,
 )
 from handspan.cli.table import Table, figure, name, text, word
-from handspan.clock import to_ns
 from handspan.store.queries.listing import LOOKED, failures_saying, run_page
 from handspan.store.queries.moments import InFlight, Moment, running_at
-from handspan.store.queries.runs import KINDS, RunFilter, RunKey, RunPage, RunRow, list_runs
-from handspan.store.queries.shapes import instant
+from handspan.store.queries.references import Reference, parse
+from handspan.store.queries.runs import RunFilter, RunKey, RunPage, RunRow, list_runs, runs_by_id
 from handspan.store.queries.slow import slowest_runs
 from handspan.store.service import DatabaseService
 
@@ -89,10 +88,10 @@ def runs(
     at = now()
     least = None if min_duration is None else duration_ms(min_duration, "'--min-duration'")
     which = RunFilter(handler, job, app, status_of(status), session, least)
-    key = None if after is None else _key(after)
 
     async def question(service: DatabaseService) -> Listed:
         span = await period(service, since, at, until)
+        key = None if after is None else await _place(service, after)
         if grep is None:
             page, back_to = await run_page(service, which, span.window, limit=limit, after=key), None
         else:
@@ -185,14 +184,21 @@ def duration_ms(text: str, option: str) -> float:
 
 
 def _cursor(key: RunKey) -> str:
-    return f"{to_ns(key.started_at) // 1000}-{key.kind}-{key.id}"
+    return f"{key.kind}:{key.id}"
 
 
-def _key(cursor: str) -> RunKey:
-    found = re.fullmatch(r"(\d{1,17})-(handler|job)-(\d{1,18})", cursor.strip())
-    if found is None:
+async def _place(db: DatabaseService, cursor: str) -> RunKey:
+    """The run a page ended with."""
+    try:
+        reference = parse(cursor)
+    except ValueError:
+        reference = Reference()
+    if reference.kind is None or reference.id is None:
         raise typer.BadParameter(f"{cursor!r} is no cursor: a page that has more gives one", param_hint="'--after'")
-    return RunKey(instant(int(found[1]) / 1e6), KINDS[found[2] == "job"], int(found[3]))
+    found = await runs_by_id(db, [(reference.kind, reference.id)])
+    if not found:
+        raise typer.BadParameter(f"{cursor} is not there any more: begin again without it", param_hint="'--after'")
+    return found[0].key
 
 
 def _runs(found: Listed, at: Instant, limit: int) -> Iterator[Part]:
@@ -202,7 +208,7 @@ def _runs(found: Listed, at: Instant, limit: int) -> Iterator[Part]:
         yield run_table(found.page.runs, at)
     if found.page.after is not None:
         cursor = _cursor(found.page.after)
-        yield Text(f"These are {count(limit)}: --limit shows more, --after {cursor} the next.", style=PALE)
+        yield Text(f"These are {count(limit)}: --limit shows more, --after {cursor} the next ones.", style=PALE)
     if found.back_to is not None:
         yield Text(
             f"Looked through {count(LOOKED)} failures, back to {local(found.back_to)}: --until goes on there.",

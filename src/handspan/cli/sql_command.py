@@ -16,7 +16,7 @@ from handspan.cli.runs_command import duration_ms
 from handspan.cli.schema_words import view_lines, views
 from handspan.cli.spreadsheets import cell
 from handspan.cli.table import Table, text
-from handspan.store.freehand import Answer, query
+from handspan.store import freehand
 
 __all__ = ["sql"]
 
@@ -26,7 +26,7 @@ FROM_STDIN: Final = "-"
 
 
 def sql(
-    statement: Annotated[
+    query: Annotated[
         str | None, typer.Argument(metavar="[QUERY]", help="One SELECT; - reads it from stdin. With --schema: a view.")
     ] = None,
     db: Db = DEFAULT_DB,
@@ -39,17 +39,17 @@ def sql(
     """Ask the file anything in SQL. It only reads; the views are made for it."""
     if schema:
         if json:
-            show_json({"views": views(db, statement)})
+            show_json({"views": views(db, query)})
         else:
-            show(*view_lines(db, statement))
+            show(*view_lines(db, query))
         return
-    if statement is None:
+    if query is None:
         raise typer.BadParameter("there is no query; --schema lists what can be asked", param_hint="'QUERY'")
     if json and as_csv:
         raise typer.BadParameter("it is either --json or --csv", param_hint="'--csv'")
-    source = sys.stdin.read() if statement == FROM_STDIN else statement
+    source = sys.stdin.read() if query == FROM_STDIN else query
     seconds = duration_ms(timeout if not timeout.strip().isdecimal() else f"{timeout}s", "'--timeout'") / 1e3
-    found = query(db, source, limit=limit, timeout=seconds)
+    found = freehand.query(db, source, limit=limit, timeout=seconds)
     if json:
         show_json({"columns": found.columns, "rows": [[_plain(value) for value in row] for row in found.rows],
                    "more": found.more})  # fmt: skip
@@ -59,7 +59,7 @@ def sql(
         _print_table(found, limit)
 
 
-def _print_csv(found: Answer) -> None:
+def _print_csv(found: freehand.Answer) -> None:
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
     writer.writerow([cell(column) for column in found.columns])
@@ -67,7 +67,7 @@ def _print_csv(found: Answer) -> None:
     say(target.getvalue().removesuffix("\n"))
 
 
-def _print_table(found: Answer, limit: int) -> None:
+def _print_table(found: freehand.Answer, limit: int) -> None:
     if not found.rows:
         show("No row.")
         return

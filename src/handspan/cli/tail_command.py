@@ -31,7 +31,7 @@ def tail(
     db: Db = DEFAULT_DB,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     lines: Annotated[
-        int, typer.Option("-n", metavar="N", min=0, max=1000, help="So many of the last first.")
+        int, typer.Option("-n", "--lines", metavar="N", min=0, max=1000, help="So many of the last first.")
     ] = FIRST_LINES,
     handler: Handler = None,
     job: Job = None,

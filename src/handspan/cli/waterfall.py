@@ -11,7 +11,7 @@ from whenever import Instant
 from handspan.cli.figures import ago, amount, count, one_line, took
 from handspan.cli.output import FAILED, PALE, STYLE_OF
 from handspan.cli.run_view import log_line, log_style, origin_words, triggered_table
-from handspan.cli.run_words import MARKS, local
+from handspan.cli.run_words import MARKS, Paragraph, local
 from handspan.cli.table import Table
 from handspan.store.queries.logs import LogLine
 from handspan.store.queries.traces import MOST_COUNTED, Node, Trace
@@ -40,7 +40,7 @@ def waterfall(found: Trace, at: Instant, limit: int) -> Iterator[Part]:
     )
     yield ""
     if found.triggered_by:
-        yield from (Text.assemble("triggered by ", origin_words(each, at)) for each in found.triggered_by)
+        yield from (Paragraph(Text.assemble("triggered by ", origin_words(each, at))) for each in found.triggered_by)
         yield ""
     yield Waterfall(found)
     if found.cut:

@@ -3,8 +3,8 @@
 What keeps the file safe: the connection is opened ``mode=ro`` and is ``query_only``; an authorizer, which SQLite asks
 while it compiles a statement, lets nothing through but reading, functions and the PRAGMAs that tell. What keeps the
 machine safe: a deadline, a bound on values, on memory (sorting does not spill to disk), and rows are read one by one up
-to a limit. A function at work on one large value (``instr`` is quadratic) looks at no deadline and hears no Ctrl-C: so the
-statement runs on a thread of its own, which is left behind then.
+to a limit. A function at work on one large value (``instr`` is quadratic) looks at no deadline and hears no Ctrl-C: so
+the statement runs on a thread of its own, which is left behind then.
 """
 
 import sqlite3
