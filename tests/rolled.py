@@ -25,10 +25,14 @@ def roll_up(conn: sqlite3.Connection, *, resolutions: tuple[int, ...] = (60, 360
     for kind, registration, session, start, *rest in conn.execute(ROWS):
         for resolution in resolutions:
             buckets[resolution, int(start // resolution * resolution), kind, registration, session].append(tuple(rest))
+    rows = [(*key, *figures(runs)) for key, runs in buckets.items()]
+    alone = not conn.in_transaction
+    if alone:
+        conn.execute("BEGIN")
     conn.execute("DELETE FROM rollups")
-    conn.executemany(
-        f"INSERT INTO rollups VALUES ({', '.join('?' * 17)})", [(*key, *figures(runs)) for key, runs in buckets.items()]
-    )
+    conn.executemany(f"INSERT INTO rollups VALUES ({', '.join('?' * 17)})", rows)
+    if alone:
+        conn.execute("COMMIT")
 
 
 def figures(runs: list[tuple[Any, ...]]) -> tuple[Any, ...]:
