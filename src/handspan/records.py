@@ -19,6 +19,8 @@ __all__ = [
     "SUCCESS",
     "Journals",
     "ListenerRegistration",
+    "LogLine",
+    "LogLines",
     "Loss",
     "Orphan",
     "Recorder",
@@ -132,6 +134,21 @@ class Loss:
     count: int
 
 
+# --- log lines ---------------------------------------------------------------------------------------
+
+LogLine = tuple[float, int, str, str, bytes | None, dict[str, Any] | None]
+"""Time (UTC epoch seconds), level as the logging module counts, logger, message, the child span it was written in
+(None: the command's own), attributes. Plain, so that it can be a part of a record; a journal gives a list back."""
+
+
+class LogLines(Protocol):
+    """What a run logged so far."""
+
+    def add(self, line: LogLine) -> None: ...
+
+    def lines(self) -> list[LogLine]: ...
+
+
 # --- spans -----------------------------------------------------------------------------------------
 
 
@@ -175,6 +192,8 @@ class SpanRecord(msgspec.Struct, frozen=True, array_like=True, omit_defaults=Tru
     """OpenTelemetry's SpanKind number."""
     was_running: bool = False
     """A commit while it ran put it into ``running``: its end takes it out."""
+    logs: list[LogLine] | None = None
+    """What was logged while it ran."""
 
 
 class Run:
@@ -196,6 +215,7 @@ class Run:
         "in_running",
         "link_span_id",
         "link_trace_id",
+        "logs",
         "number",
         "owner",
         "parent_span_id",
@@ -238,6 +258,8 @@ class Run:
         """Taken: nobody may take it again. It is in flight all the same until it is in a segment."""
         self.gone = False
         """It ended where there was no room to take it out."""
+        self.logs: LogLines | None = None
+        """None until the first line: a run that logs nothing pays nothing."""
 
 
 # --- the segment: the unit of commit ------------------------------------------------------------------

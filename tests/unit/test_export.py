@@ -166,7 +166,8 @@ def test_a_file_that_could_not_be_finished_goes(
 
 
 @pytest.mark.parametrize(
-    "args", [["--kind", "spans", "--app", "x"], ["--kind", "losses", "--status", "error"], ["--kind", "x"], ["--format", "x"]],
+    "args", [["--kind", "spans", "--app", "x"], ["--kind", "losses", "--status", "error"], ["--kind", "x"],
+     ["--format", "x"]],
     ids=" ".join,
 )  # fmt: skip
 def test_what_makes_no_sense(house: str, run: Run, args: list[str]) -> None:
@@ -218,8 +219,10 @@ async def test_rows_that_come_and_go_meanwhile(house: str) -> None:
             async for rows in export(db, "handlers"):
                 found += [row["id"] for row in rows]
                 conn.execute("DELETE FROM handler_invocations WHERE id <= 100")
-                conn.execute("INSERT INTO handler_invocations (listener_id, session_id, execution_start_ts, duration_ms, "
-                             "status, trace_id, span_id) VALUES (1, 4, ?, 1, 'success', x'00', x'00')", (NOW,))  # fmt: skip
+                conn.execute(
+                    "INSERT INTO handler_invocations (listener_id, session_id, execution_start_ts, duration_ms, status, "
+                    "trace_id, span_id) VALUES (1, 4, ?, 1, 'success', x'00', x'00')", (NOW,),
+                )  # fmt: skip
     assert found[50:] == [i for (i,) in before]
 
 

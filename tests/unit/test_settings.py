@@ -9,6 +9,7 @@ import pytest
 import handspan
 from handspan import Settings
 from handspan.errors import SettingsError
+from handspan.settings import misspelt
 
 FIELDS = {field.name: field for field in fields(Settings)}
 
@@ -155,6 +156,38 @@ def test_a_wrong_setting_stops_telemetry_before_anything_is_made(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("variable", "text", "says"),
+    [
+        ("HANDSPAN_PROPAGATION", "sibling", "It is 'link' or 'child'."),
+        ("HANDSPAN_HANDLE_SIGTERM", "maybe", "It is true or false."),
+        ("HANDSPAN_SYNC_WORKERS", "0", ">= 1"),
+    ],
+)
+def test_a_wrong_variable_is_named_with_its_choices(variable, text, says):
+    """Whoever set it knows the variable, not the field."""
+    with pytest.raises(SettingsError, match=variable) as caught:
+        Settings.load({variable: text})
+    assert says in str(caught.value)
+
+
+def test_a_misspelt_variable_is_noticed_and_the_real_one_named():
+    """Nothing reads it, so nothing would say so; those of others are theirs."""
+    (sentence,) = misspelt({"HANDSPAN_RETENTION_DAYS": "3", "HANDSPAN_DB": "x", "HANDSPAN_DEBUG": "1", "HANDS": "2"})
+    assert sentence.startswith("HANDSPAN_RETENTION_DAYS is no setting")
+    assert sentence.endswith("Did you mean HANDSPAN_DB_RETENTION_DAYS?")
+    assert "docs/settings.md" in misspelt({"HANDSPAN_XYZZY": "1"})[0]
+
+
+def test_a_misspelt_variable_is_told_when_recording_begins(monkeypatch, tmp_path, caplog):
+    """Once, in the log."""
+    monkeypatch.setenv("HANDSPAN_COMMIT_INTERVALL", "1")
+    with handspan.Telemetry(str(tmp_path / "x.db"), set_global_providers=False, handle_sigterm=False):
+        pass
+    told = [record.getMessage() for record in caplog.records if "HANDSPAN_COMMIT_INTERVALL" in record.getMessage()]
+    assert [each.rpartition(" ")[2] for each in told] == ["HANDSPAN_COMMIT_INTERVAL?"]
+
+
 def test_settings_do_not_change():
     """They are a value: what was read is what holds."""
     with pytest.raises(FrozenInstanceError):
@@ -168,3 +201,16 @@ def test_a_list_of_keys_that_would_redact_nothing_is_refused(words):
     """A typo must not turn redaction off without a word."""
     with pytest.raises(SettingsError, match="redact_keys"):
         Settings.load({}, redact_keys=words)
+
+
+@pytest.mark.parametrize("level", ["LOUD", "20", ""])
+def test_a_level_that_is_none_lists_those_there_are(level):
+    """From the least to the most severe, with what turns it off."""
+    with pytest.raises(SettingsError, match=r"Choose one of: NOTSET, DEBUG, INFO, WARN, WARNING, .*CRITICAL, .*OFF"):
+        Settings.load({}, log_level=level)
+
+
+@pytest.mark.parametrize("level", ["debug", "Off", " ERROR ", "CRITICAL"])
+def test_a_level_is_a_name_in_any_case(level):
+    """As the logging module has them."""
+    assert Settings.load({"HANDSPAN_LOG_LEVEL": level}).log_level == level

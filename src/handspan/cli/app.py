@@ -13,13 +13,17 @@ from handspan.cli import (
     completion,
     demo_command,
     export_command,
+    incidents,
     maintenance,
     pruning,
     recovery,
+    registration,
     reports,
+    roll,
     run_command,
     runs_command,
     sql_command,
+    status,
     tail_command,
 )
 from handspan.cli.output import PipeClosedError, complain, discard_stdout
@@ -37,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=PLAIN_HELP,
 )
-app.command("status")(reports.status)
+app.command("status")(status.status)
 app.command("handlers")(reports.handlers)
 app.command("jobs")(reports.jobs)
 app.command("runs")(runs_command.runs)
@@ -52,6 +56,10 @@ app.command("completion")(completion.completion)
 app.command("errors")(reports.errors)
 app.command("sessions")(reports.sessions)
 app.command("losses")(reports.losses)
+app.command("handler")(registration.handler)
+app.command("job")(registration.job)
+app.command("roll")(roll.roll)
+app.command("incidents")(incidents.incidents)
 app.command("demo")(demo_command.demo)
 
 db_app = typer.Typer(help="Look after the database file.", rich_markup_mode=None, context_settings=PLAIN_HELP)

@@ -16,6 +16,7 @@ from handspan.cli.completion import app_keys, handler_names, job_names
 from handspan.cli.figures import ago, one_line, took
 from handspan.cli.output import PALE, STYLE_OF
 from handspan.cli.table import Table, figure, name, text, word
+from handspan.cli.views import MARKS
 from handspan.clock import to_epoch, to_ns
 from handspan.records import Status
 from handspan.store.queries.registrations import known_names
@@ -23,8 +24,6 @@ from handspan.store.queries.runs import RunFilter, RunRow
 from handspan.store.service import DatabaseService
 
 __all__ = [
-    "MARKS",
-    "START_HINT",
     "App",
     "Handler",
     "Job",
@@ -42,8 +41,6 @@ __all__ = [
     "title",
 ]
 
-MARKS: Final = {"handler": "on", "job": "at"}  # as on the dashboard: on an event, at a time
-START_HINT: Final = "Run your application with handspan, or `handspan demo`, and look again."
 LONGEST_PARAGRAPH: Final = 40  # lines of it; --json has the rest
 TRACE_DIGITS: Final = 12  # shown of a trace id: enough for `handspan run`
 

@@ -9,12 +9,10 @@ import typer
 from rich.text import Text
 from whenever import Instant
 
-from handspan.cli.figures import ago, amount, count, took
+from handspan.cli.figures import ago, amount, count, newest, took
 from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, Until, ask, moment, now, period
 from handspan.cli.output import CRASHED, PALE, show, show_json
 from handspan.cli.run_words import (
-    MARKS,
-    START_HINT,
     App,
     Handler,
     Job,
@@ -27,6 +25,7 @@ from handspan.cli.run_words import (
     title,
 )
 from handspan.cli.table import Table, figure, name, text, word
+from handspan.cli.views import MARKS, START_HINT
 from handspan.store.queries.listing import LOOKED, failures_saying, run_page
 from handspan.store.queries.moments import InFlight, Moment, running_at
 from handspan.store.queries.references import Reference, parse
@@ -99,8 +98,8 @@ def runs(
             page, back_to = found.page, found.back_to
         if not page.runs:
             await refuse_unknown(service, which)
-        newest = page if page.runs else await list_runs(service, limit=1)
-        return Listed(page, span.words, which, grep, back_to, newest.runs[0] if newest.runs else None)
+        last = page if page.runs else await list_runs(service, limit=1)
+        return Listed(page, span.words, which, grep, back_to, last.runs[0] if last.runs else None)
 
     found = ask(db, question)
     if json:
@@ -208,7 +207,7 @@ def _runs(found: Listed, at: Instant, limit: int) -> Iterator[Part]:
         yield run_table(found.page.runs, at)
     if found.page.after is not None:
         cursor = _cursor(found.page.after)
-        yield Text(f"These are {count(limit)}: --limit shows more, --after {cursor} the next ones.", style=PALE)
+        yield Text(f"{newest(limit)}: --limit shows more, --after {cursor} the next.", style=PALE)
     if found.back_to is not None:
         yield Text(
             f"Looked through {count(LOOKED)} failures, back to {local(found.back_to)}: --until goes on there.",
@@ -221,9 +220,9 @@ def _no_runs(found: Listed, at: Instant) -> str:
         return f"No run has been recorded yet. {START_HINT}"
     filtered = found.which != RunFilter() or found.text is not None
     what = "No run matches" if filtered else "Nothing ran"
-    newest = f"The newest run of all was {ago(found.newest.started_at, at)}"
+    last = f"The newest run of all was {ago(found.newest.started_at, at)}"
     cure = "a wider --since shows more" if found.words else "fewer filters show more"
-    return f"{what}{' ' if found.words else ''}{found.words}. {newest}: {cure}."
+    return f"{what}{' ' if found.words else ''}{found.words}. {last}: {cure}."
 
 
 def _slow(found: list[RunRow], at: Instant, words: str, over: str | None, limit: int) -> Iterator[Part]:

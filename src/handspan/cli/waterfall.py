@@ -11,8 +11,9 @@ from whenever import Instant
 from handspan.cli.figures import ago, amount, count, one_line, took
 from handspan.cli.output import FAILED, PALE, STYLE_OF
 from handspan.cli.run_view import log_line, log_style, origin_words, triggered_table
-from handspan.cli.run_words import MARKS, Paragraph, local
+from handspan.cli.run_words import Paragraph, local
 from handspan.cli.table import Table
+from handspan.cli.views import MARKS
 from handspan.store.queries.logs import LogLine
 from handspan.store.queries.traces import MOST_COUNTED, Node, Trace
 

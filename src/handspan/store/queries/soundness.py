@@ -7,6 +7,7 @@ from handspan.store.damage import files_set_aside
 from handspan.store.liveness import abandoned_journals, is_alive, sidecar_dir
 from handspan.store.service import DatabaseService
 from handspan.store.statements import statements
+from handspan.wording import amount
 
 __all__ = ["damage", "lies_beside"]
 
@@ -35,6 +36,9 @@ async def damage(db: DatabaseService) -> list[str]:
         found.append(f"session {row['instance_id']} has ended, and holds {row['n']} registrations")
     for row in await db.fetch_all(_SQL["odd_losses"], deadline=None):
         found.append(f"losses row {row['id']} makes no sense: {row['count']} lost")
+    for row in await db.fetch_all(_SQL["lines_without_run"], deadline=None):
+        if row["n"]:
+            found.append(f"{row['n']} log lines belong to no stored run")
     return found
 
 
@@ -49,7 +53,10 @@ def lies_beside(path: str) -> list[str]:
     left = abandoned_journals(path)
     if left:
         size = sum(os.stat(each).st_size for each in left)
-        found.append(f"{len(left)} journal files ({size:,} bytes) of processes that are gone wait to be read back.")
+        found.append(
+            f"{amount(len(left), 'journal file')} ({size:,} bytes) of processes that are gone "
+            f"{'waits' if len(left) == 1 else 'wait'} to be read back."
+        )
     if dead or left:
         found.append("The next start of an application takes care of them; `handspan db recover` does it now.")
     unread = sorted(directory.glob("*.journal.unread"))
