@@ -42,6 +42,7 @@ def test_everything_needed_is_in_it(installed):
         "handspan/_migrations/versions/0002_incidents.py",
         "handspan/store/sql/commit.sql",
         "handspan/store/queries/runs.sql",
+        "handspan/_docs/schema.md",
         "handspan/demo/data/ha-day.jsonl.gz",
         "handspan/py.typed",
         "handspan_exporters/py.typed",

@@ -41,6 +41,8 @@ CLOCKS = (
     "registered",
     "registration",
     "reports",
+    "run_command",
+    "runs_command",
     "roll",
     "status",
 )
@@ -242,7 +244,7 @@ DOCUMENTS: dict[str, Any] = {
         **dict.fromkeys(["started_at", "runs", "errors"]),
         "registrations": [dict.fromkeys(["kind", "registration_id", "service", "app_key", "instance_index", "name",
                                          "runs", "errors"])]}]},
-    "runs": {"since": None, "until": None, "runs": [RUN_KEYS], "more": None},
+    "runs": {"since": None, "until": None, "runs": [RUN_KEYS], "more": None, "after": None, "looked_back_to": None},
     "errors": {"since": None, "until": None, "groups": [ERROR_KEYS], "more": None, "pending": None,
                "recent": [RUN_KEYS]},
     "sessions": {"since": None, "until": None, "sessions": [
@@ -838,7 +840,7 @@ def test_interrupted(house: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     def interrupt(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("handspan.cli.reports.ask", interrupt)
+    monkeypatch.setattr("handspan.cli.runs_command.ask", interrupt)
     assert run("runs", "--db", house) == (130, "", "")
 
 
@@ -848,7 +850,7 @@ def test_a_bug_is_one_line(house: str, run: Run, monkeypatch: pytest.MonkeyPatch
     def fail(*args: object) -> None:
         raise ZeroDivisionError("of all things")
 
-    monkeypatch.setattr("handspan.cli.reports.ask", fail)
+    monkeypatch.setattr("handspan.cli.runs_command.ask", fail)
     code, out, err = run("runs", "--db", house)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "ZeroDivisionError: of all things" in err

@@ -15,6 +15,7 @@ from handspan.clock import instant_from_ns, to_epoch, to_ns
 from handspan.store.queries import failures, registrations, runs, sessions, shapes, soundness, status
 from handspan.store.queries.runs import RunFilter, RunKey, RunRow, list_runs
 from handspan.store.queries.shapes import ALL_TIME, Window
+from handspan.store.queries.slow import slowest_runs
 from handspan.store.service import DatabaseService
 from handspan.store.statements import statements
 from seeded import DAY, HOUR, NOW, raw
@@ -152,24 +153,22 @@ async def test_filters(house: str, which: RunFilter, where: str, window: Window)
 @pytest.mark.parametrize("name", ["handler_runs", "handler_failures", "job_runs", "job_failures"])
 def test_run_lists_never_scan_rows(house: str, name: str) -> None:
     """Lists of runs go through indexes: no execution table is ever scanned."""
-    params = {"app": None, "name": None, "status": "error", "since": 0.0, "before_ts": NOW, "before_id": 0, "limit": 5}
+    params = {
+        "app": None,
+        "name": None,
+        "status": "error",
+        "since": 0.0,
+        "before_ts": NOW,
+        "before_id": 0,
+        "limit": 5,
+        "session": None,
+        "least_ms": None,
+    }
     with closing(sqlite3.connect(f"file:{house}?mode=ro&immutable=1", uri=True)) as conn:
         plan = conn.execute(f"EXPLAIN QUERY PLAN {statements('queries/runs.sql')[name]}", params).fetchall()
     steps = [step[3] for step in plan]
     scans = [step for step in steps if step.startswith("SCAN") and "INDEX" not in step]
     assert not {"i", "e", "handler_invocations", "job_executions"} & {step.split()[1] for step in scans}, steps
-
-
-@pytest.mark.parametrize("window", [ALL_TIME, last(DAY)], ids=["all time", "one day"])
-async def test_slowest(house: str, window: Window) -> None:
-    """Slowest first, none under the threshold."""
-    async with DatabaseService(house) as db:
-        found = await runs.slowest_runs(db, window, at_least_ms=800, limit=6)
-    wanted = raw(house, "SELECT duration_ms FROM v_executions WHERE duration_ms >= 800 AND execution_start_ts >= ? "
-                        "ORDER BY 1 DESC LIMIT 6", window.params()["since"])  # fmt: skip
-    assert [run.duration_ms for run in found] == [duration for (duration,) in wanted]
-    assert found
-    assert all(run.app_key for run in found)
 
 
 async def test_last_invocations_with_their_tracebacks(house: str) -> None:
@@ -515,7 +514,7 @@ async def test_empty_file(tmp_path: Path) -> None:
         assert (await list_runs(db)).runs == []
         assert await registrations.list_handlers(db, ALL_TIME) == []
         assert await registrations.list_jobs(db, ALL_TIME) == []
-        assert await runs.slowest_runs(db, ALL_TIME) == []
+        assert await slowest_runs(db) == []
         assert await sessions.list_losses(db) == []
 
 

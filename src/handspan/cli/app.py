@@ -4,15 +4,18 @@ import os
 import sqlite3
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Annotated, Final
 
 import typer
 
+from handspan._version import __version__
 from handspan.cli import (
     busy,
     compare,
+    completion,
     demo_command,
     errors,
+    export_command,
     incidents,
     maintenance,
     pruning,
@@ -21,7 +24,11 @@ from handspan.cli import (
     registration,
     reports,
     roll,
+    run_command,
+    runs_command,
+    sql_command,
     status,
+    tail_command,
 )
 from handspan.cli.output import PipeClosedError, complain, discard_stdout
 from handspan.errors import HandspanError
@@ -43,9 +50,17 @@ app.command("handlers")(registered.handlers)
 app.command("jobs")(registered.jobs)
 app.command("busy")(busy.busy)
 app.command("compare")(compare.compare)
-app.command("runs")(reports.runs)
 app.command("errors")(errors.errors)
 app.command("error")(errors.error)
+app.command("runs")(runs_command.runs)
+app.command("slow")(runs_command.slow)
+app.command("running")(runs_command.running)
+app.command("run")(run_command.run)
+app.command("trace")(run_command.trace_command)
+app.command("tail")(tail_command.tail)
+app.command("sql")(sql_command.sql)
+app.command("export")(export_command.export)
+app.command("completion")(completion.completion)
 app.command("sessions")(reports.sessions)
 app.command("losses")(reports.losses)
 app.command("handler")(registration.handler)
@@ -70,8 +85,22 @@ BROKEN_PIPE: Final = 141  # and by SIGPIPE
 
 
 @app.callback(invoke_without_command=True)
+def overview(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Say which handspan this is.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"handspan {__version__}")
+        raise typer.Exit
+    _help_alone(context)
+
+
 @db_app.callback(invoke_without_command=True)
-def overview(context: typer.Context) -> None:
+def db_overview(context: typer.Context) -> None:
+    _help_alone(context)
+
+
+def _help_alone(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -79,6 +108,7 @@ def overview(context: typer.Context) -> None:
 def run(args: Sequence[str] | None = None) -> int:
     """Parse, execute, and turn whatever happened into an exit code."""
     try:
+        completion.prepare()
         command = typer.main.get_command(app)
         result = command.main(args=args, prog_name="handspan", standalone_mode=False)
         sys.stdout.flush()

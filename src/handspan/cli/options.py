@@ -15,7 +15,7 @@ from handspan.store.queries.sessions import newest_session_start
 from handspan.store.queries.shapes import Window
 from handspan.store.service import DatabaseService
 
-__all__ = ["DEFAULT_DB", "Db", "Json", "Limit", "Period", "Since", "Until", "ask", "now", "period"]
+__all__ = ["DEFAULT_DB", "Db", "Json", "Limit", "Period", "Since", "Until", "ask", "moment", "now", "period"]
 
 _T = TypeVar("_T")
 
@@ -60,8 +60,8 @@ def ask(path: str, question: Callable[[DatabaseService], Awaitable[_T]], *, any_
 
 async def period(db: DatabaseService, since: str | None, at: Instant, until: str | None = None) -> Period:
     """What ``--since`` and ``--until`` mean; None is all time. The first instant belongs to it, the last does not."""
-    start = None if since is None else await _moment(db, since, at, "'--since'")
-    end = None if until is None else await _moment(db, until, at, "'--until'")
+    start = None if since is None else await moment(db, since, at, "'--since'")
+    end = None if until is None else await moment(db, until, at, "'--until'")
     if start is not None and end is not None and start >= end:
         raise typer.BadParameter(f"{until!r} is not after {since!r}", param_hint="'--until'")
     return Period(Window(start, end), " ".join(filter(None, (_since_words(since), _until_words(until)))))
@@ -83,7 +83,8 @@ def _until_words(text: str | None) -> str:
     return f"until {relative[1]} {relative[2].lower()} ago" if relative else f"until {text.strip()}"
 
 
-async def _moment(db: DatabaseService, text: str, at: Instant, option: str) -> Instant | None:
+async def moment(db: DatabaseService, text: str, at: Instant, option: str) -> Instant | None:
+    """One text that says when; None is a restart that never was."""
     text = text.strip()
     if text.lower() == "restart":
         return await newest_session_start(db)

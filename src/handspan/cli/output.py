@@ -32,6 +32,7 @@ __all__ = [
     "complain",
     "discard_stdout",
     "failed",
+    "json_line",
     "pale_zero",
     "say",
     "show",
@@ -74,6 +75,11 @@ def say(line: str) -> None:
 def show_json(document: dict[str, Any]) -> None:
     text = json.dumps(as_json(document), indent=2, ensure_ascii=not _speaks_utf8(), allow_nan=False)
     _write(text + "\n")
+
+
+def json_line(value: Any) -> str:
+    """A document that is one line of many."""
+    return json.dumps(as_json(value), ensure_ascii=not _speaks_utf8(), allow_nan=False)
 
 
 def as_json(value: Any) -> Any:

@@ -1,7 +1,6 @@
 """Answers as people read them: a sentence, a table, and what to do next where there is nothing to show."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from rich.text import Text
@@ -11,10 +10,9 @@ from handspan.cli.figures import ago, amount, count, newest, one_line, took
 from handspan.cli.output import FAILED, PALE, STYLE_OF, failed, pale_zero
 from handspan.cli.table import Table, figure, name, text, word
 from handspan.store.queries.ledger import LossPage
-from handspan.store.queries.runs import RunFilter, RunPage, RunRow
 from handspan.store.queries.sessions import SessionSummary
 
-__all__ = ["MARKS", "START_HINT", "RunRow", "RunsView", "losses", "runs", "sessions"]
+__all__ = ["MARKS", "START_HINT", "losses", "sessions"]
 
 Part = str | Text | Table
 
@@ -41,47 +39,7 @@ class Named(Protocol):
     def name(self) -> str: ...
 
 
-@dataclass(frozen=True)
-class RunsView:
-    """A page of runs, and what was asked."""
-
-    page: RunPage
-    words: str
-    which: RunFilter
-    newest: RunRow | None
-    """The newest run of all, for when the page is empty."""
-
-
-# --- runs, sessions ---------------------------------------------------------------------------
-
-
-def runs(found: RunsView, at: Instant, limit: int) -> Iterator[Part]:
-    if not found.page.runs:
-        yield _no_runs(found, at)
-        return
-    table = Table(
-        figure("started"), word(""), name("run of"), word("status"), figure("took"), text("error"),
-        word("trace"),
-    )  # fmt: skip
-    several = _several_services(found.page.runs)
-    for run in found.page.runs:
-        error = ": ".join(one_line(part) for part in (run.error_type, run.error_message) if part)
-        table.add(ago(run.started_at, at), Text(MARKS[run.kind], style=PALE), _title(run, several),
-                  Text(run.status, style=STYLE_OF[run.status]), took(run.duration_ms), error,
-                  Text(run.trace_id[:12], style=PALE))  # fmt: skip
-    yield table
-    if found.page.after is not None:
-        yield Text(f"{newest(limit)}: --limit shows more, the filters fewer.", style=PALE)
-
-
-def _no_runs(found: RunsView, at: Instant) -> str:
-    if found.newest is None:
-        return f"No run has been recorded yet. {START_HINT}"
-    filtered = found.which != RunFilter()
-    what = "No run matches" if filtered else "Nothing ran"
-    newest = f"The newest run of all was {ago(found.newest.started_at, at)}"
-    cure = "a wider --since shows more" if found.words else "fewer filters show more"
-    return f"{what}{' ' if found.words else ''}{found.words}. {newest}: {cure}."
+# --- sessions ------------------------------------------------------------------------------
 
 
 def sessions(found: Sequence[SessionSummary], at: Instant, words: str, limit: int) -> Iterator[Part]:

@@ -1,7 +1,9 @@
-"""Runs of handlers and jobs in one list, newest or slowest first."""
+"""Runs of handlers and jobs in one list, newest first."""
 
+import json
 import math
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -21,10 +23,11 @@ __all__ = [
     "RunKey",
     "RunPage",
     "RunRow",
+    "below",
     "last_executions",
     "last_invocations",
     "list_runs",
-    "slowest_runs",
+    "runs_by_id",
 ]
 
 _SQL: Final = statements("queries/runs.sql")
@@ -64,6 +67,10 @@ class RunRow:
     session_id: int
 
     @property
+    def ended_at(self) -> Instant:
+        return instant(to_epoch(to_ns(self.started_at)) + self.duration_ms / 1e3)
+
+    @property
     def key(self) -> RunKey:
         return RunKey(self.started_at, self.kind, self.id)
 
@@ -79,6 +86,8 @@ class RunFilter:
     job: str | None = None
     app: str | None = None
     status: Status | None = None
+    session_id: int | None = None
+    at_least_ms: float | None = None
 
     def kinds(self) -> tuple[Kind, ...]:
         if self.handler is None and self.job is None:
@@ -105,16 +114,19 @@ async def list_runs(
     limit: int = 50,
     after: RunKey | None = None,
 ) -> RunPage:
-    """Newest first."""
+    """Newest first. Goes back until the page is full: where few rows match, see
+    :func:`handspan.store.queries.listing.run_page`."""
     found: list[RunRow] = []
     for kind in which.kinds():
         failures = which.status not in (None, "success")
         params = {
             **window.params(),
-            **_below(kind, window, after),
+            **below(kind, window, after),
             "app": which.app,
             "name": which.name_of(kind),
             "status": which.status,
+            "session": which.session_id,
+            "least_ms": which.at_least_ms,
             "limit": limit + 1,  # one more tells whether there is another page
         }
         rows = await db.fetch_all(_SQL[f"{kind}_{'failures' if failures else 'runs'}"], params)
@@ -124,12 +136,15 @@ async def list_runs(
     return RunPage(page, page[-1].key if len(found) > limit and page else None)
 
 
-async def slowest_runs(
-    db: DatabaseService, window: Window, *, at_least_ms: float = 0.0, limit: int = 50
-) -> list[RunRow]:
-    """Slowest first. Passes over all raw rows of both tables."""
-    params = {**window.params(), "at_least_ms": at_least_ms, "limit": limit}
-    return [_run(row) for row in await db.fetch_all(_SQL["slowest"], params)]
+async def runs_by_id(db: DatabaseService, keys: Iterable[tuple[Kind, int]]) -> list[RunRow]:
+    """Those that are still there, in no order."""
+    found: list[RunRow] = []
+    together = list(keys)
+    for kind in KINDS:
+        ids = [number for each, number in together if each == kind]
+        if ids:
+            found.extend(_run(row) for row in await db.fetch_all(_SQL[f"{kind}_by_id"], {"ids": json.dumps(ids)}))
+    return found
 
 
 async def last_invocations(
@@ -148,7 +163,7 @@ async def last_executions(
     return [JobExecutionRecord(**_times(row)) for row in await db.fetch_all(_SQL["last_executions"], params)]
 
 
-def _below(kind: Kind, window: Window, after: RunKey | None) -> dict[str, Any]:
+def below(kind: Kind, window: Window, after: RunKey | None) -> dict[str, Any]:
     """The row a page of one kind begins below: within one instant, kinds come one after the other."""
     if after is None:
         return {"before_ts": window.params()["until"], "before_id": -math.inf}

@@ -16,6 +16,7 @@ newest AS MATERIALIZED (
         SELECT execution_start_ts FROM handler_invocations
         WHERE listener_id = listener.id AND execution_start_ts >= :since AND execution_start_ts <= :before_ts
           AND (execution_start_ts, id) < (:before_ts, :before_id) AND (:status IS NULL OR status = :status)
+          AND (:session IS NULL OR session_id = :session) AND (:least_ms IS NULL OR duration_ms >= :least_ms)
         ORDER BY execution_start_ts DESC LIMIT 1) AS ts
     FROM listener
 ),
@@ -25,6 +26,7 @@ picked AS MATERIALIZED (
         SELECT id FROM handler_invocations
         WHERE listener_id = n.id AND execution_start_ts >= :since AND execution_start_ts <= :before_ts
           AND (execution_start_ts, id) < (:before_ts, :before_id) AND (:status IS NULL OR status = :status)
+          AND (:session IS NULL OR session_id = :session) AND (:least_ms IS NULL OR duration_ms >= :least_ms)
         ORDER BY execution_start_ts DESC, id DESC LIMIT :limit)
     WHERE n.ts >= (SELECT min(ts) FROM (SELECT ts FROM newest WHERE ts IS NOT NULL ORDER BY ts DESC LIMIT :limit))
     ORDER BY i.execution_start_ts DESC, i.id DESC LIMIT :limit
@@ -50,6 +52,7 @@ newest AS MATERIALIZED (
         SELECT execution_start_ts FROM job_executions
         WHERE job_id = job.id AND execution_start_ts >= :since AND execution_start_ts <= :before_ts
           AND (execution_start_ts, id) < (:before_ts, :before_id) AND (:status IS NULL OR status = :status)
+          AND (:session IS NULL OR session_id = :session) AND (:least_ms IS NULL OR duration_ms >= :least_ms)
         ORDER BY execution_start_ts DESC LIMIT 1) AS ts
     FROM job
 ),
@@ -59,6 +62,7 @@ picked AS MATERIALIZED (
         SELECT id FROM job_executions
         WHERE job_id = n.id AND execution_start_ts >= :since AND execution_start_ts <= :before_ts
           AND (execution_start_ts, id) < (:before_ts, :before_id) AND (:status IS NULL OR status = :status)
+          AND (:session IS NULL OR session_id = :session) AND (:least_ms IS NULL OR duration_ms >= :least_ms)
         ORDER BY execution_start_ts DESC, id DESC LIMIT :limit)
     WHERE n.ts >= (SELECT min(ts) FROM (SELECT ts FROM newest WHERE ts IS NOT NULL ORDER BY ts DESC LIMIT :limit))
     ORDER BY e.execution_start_ts DESC, e.id DESC LIMIT :limit
@@ -81,6 +85,7 @@ WITH picked AS MATERIALIZED (
     WHERE i.status <> 'success' AND i.status = :status
       AND i.execution_start_ts >= :since AND i.execution_start_ts <= :before_ts
       AND (i.execution_start_ts, i.id) < (:before_ts, :before_id)
+      AND (:session IS NULL OR i.session_id = :session) AND (:least_ms IS NULL OR i.duration_ms >= :least_ms)
       AND (:app IS NULL OR l.app_key = :app)
       AND (:name IS NULL OR l.name = :name OR l.app_key || '.' || l.name = :name
            OR l.name GLOB :name OR l.app_key || '.' || l.name GLOB :name)
@@ -103,6 +108,7 @@ WITH picked AS MATERIALIZED (
     WHERE e.status <> 'success' AND e.status = :status
       AND e.execution_start_ts >= :since AND e.execution_start_ts <= :before_ts
       AND (e.execution_start_ts, e.id) < (:before_ts, :before_id)
+      AND (:session IS NULL OR e.session_id = :session) AND (:least_ms IS NULL OR e.duration_ms >= :least_ms)
       AND (:app IS NULL OR j.app_key = :app)
       AND (:name IS NULL OR j.job_name = :name OR j.app_key || '.' || j.job_name = :name
            OR j.job_name GLOB :name OR j.app_key || '.' || j.job_name GLOB :name)
@@ -118,41 +124,24 @@ JOIN scheduled_jobs AS j ON j.id = e.job_id
 JOIN services AS s ON s.id = j.service_id
 ORDER BY e.execution_start_ts DESC, e.id DESC
 
--- slowest: runs that took at least so long, slowest first
--- Reads raw rows: no index knows durations, and one pass over the table costs less than seeking every row.
-WITH picked AS MATERIALIZED (
-    SELECT * FROM (
-        SELECT 'handler' AS kind, id, duration_ms FROM handler_invocations NOT INDEXED
-        WHERE duration_ms >= :at_least_ms AND execution_start_ts >= :since AND execution_start_ts < :until
-        ORDER BY duration_ms DESC LIMIT :limit)
-    UNION ALL
-    SELECT * FROM (
-        SELECT 'job', id, duration_ms FROM job_executions NOT INDEXED
-        WHERE duration_ms >= :at_least_ms AND execution_start_ts >= :since AND execution_start_ts < :until
-        ORDER BY duration_ms DESC LIMIT :limit)
-    ORDER BY duration_ms DESC LIMIT :limit
-)
-SELECT v.kind, v.id, v.service, v.app_key, v.instance_index, v.name, v.trigger, v.status,
-       v.execution_start_ts, v.duration_ms, v.error_type, v.error_message, v.trace_id, v.span_id, v.session_id
-FROM (
-    SELECT 'handler' AS kind, i.id, s.name AS service, l.app_key, l.instance_index, l.name, l.topic AS trigger, i.status,
-           i.execution_start_ts, i.duration_ms, i.error_type, i.error_message,
-           lower(hex(i.trace_id)) AS trace_id, lower(hex(i.span_id)) AS span_id, i.session_id
-    FROM picked
-    JOIN handler_invocations AS i ON i.id = picked.id AND picked.kind = 'handler'
-    JOIN listeners AS l ON l.id = i.listener_id
-    JOIN services AS s ON s.id = l.service_id
-    UNION ALL
-    SELECT 'job', e.id, s.name, j.app_key, j.instance_index, j.job_name,
-           coalesce(j.trigger_type || ' ' || j.trigger_value, j.trigger_type), e.status,
-           e.execution_start_ts, e.duration_ms, e.error_type, e.error_message,
-           lower(hex(e.trace_id)), lower(hex(e.span_id)), e.session_id
-    FROM picked
-    JOIN job_executions AS e ON e.id = picked.id AND picked.kind = 'job'
-    JOIN scheduled_jobs AS j ON j.id = e.job_id
-    JOIN services AS s ON s.id = j.service_id
-) AS v
-ORDER BY v.duration_ms DESC, v.kind, v.id
+-- handler_by_id: some rows, by :ids, a JSON list
+SELECT 'handler' AS kind, i.id, s.name AS service, l.app_key, l.instance_index, l.name, l.topic AS trigger, i.status,
+       i.execution_start_ts, i.duration_ms, i.error_type, i.error_message,
+       lower(hex(i.trace_id)) AS trace_id, lower(hex(i.span_id)) AS span_id, i.session_id
+FROM json_each(:ids) AS wanted
+CROSS JOIN handler_invocations AS i ON i.id = wanted.value
+CROSS JOIN listeners AS l ON l.id = i.listener_id
+CROSS JOIN services AS s ON s.id = l.service_id
+
+-- job_by_id: likewise of jobs
+SELECT 'job' AS kind, e.id, s.name AS service, j.app_key, j.instance_index, j.job_name AS name,
+       coalesce(j.trigger_type || ' ' || j.trigger_value, j.trigger_type) AS trigger, e.status,
+       e.execution_start_ts, e.duration_ms, e.error_type, e.error_message,
+       lower(hex(e.trace_id)) AS trace_id, lower(hex(e.span_id)) AS span_id, e.session_id
+FROM json_each(:ids) AS wanted
+CROSS JOIN job_executions AS e ON e.id = wanted.value
+CROSS JOIN scheduled_jobs AS j ON j.id = e.job_id
+CROSS JOIN services AS s ON s.id = j.service_id
 
 -- last_invocations: one listener's newest, whole, with their tracebacks
 SELECT id, listener_id, execution_start_ts, duration_ms, status, trace_id, span_id, session_id, app_key, name, topic,

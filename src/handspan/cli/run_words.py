@@ -1,0 +1,174 @@
+"""How commands about single runs ask and speak: which runs, when they were, what they are called."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import Annotated, Final, Protocol
+
+import typer
+from rich.console import Console
+from rich.text import Text
+from whenever import Instant
+
+from handspan.cli.completion import app_keys, handler_names, job_names
+from handspan.cli.figures import ago, one_line, took
+from handspan.cli.output import PALE, STYLE_OF
+from handspan.cli.table import Table, figure, name, text, word
+from handspan.cli.views import MARKS
+from handspan.clock import to_epoch, to_ns
+from handspan.records import Status
+from handspan.store.queries.registrations import known_names
+from handspan.store.queries.runs import RunFilter, RunRow
+from handspan.store.service import DatabaseService
+
+__all__ = [
+    "App",
+    "Handler",
+    "Job",
+    "Lines",
+    "Paragraph",
+    "StatusName",
+    "StatusOption",
+    "clock_time",
+    "error_of",
+    "local",
+    "refuse_unknown",
+    "run_table",
+    "several_services",
+    "status_of",
+    "title",
+]
+
+LONGEST_PARAGRAPH: Final = 40  # lines of it; --json has the rest
+TRACE_DIGITS: Final = 12  # shown of a trace id: enough for `handspan run`
+
+
+class StatusName(StrEnum):
+    """How a run ended."""
+
+    SUCCESS = "success"
+    ERROR = "error"
+    CANCELLED = "cancelled"
+
+
+_STATUSES: Final[dict[StatusName, Status]] = {
+    StatusName.SUCCESS: "success",
+    StatusName.ERROR: "error",
+    StatusName.CANCELLED: "cancelled",
+}
+
+App = Annotated[str | None, typer.Option("--app", metavar="KEY", help="Only of this app.", autocompletion=app_keys)]
+Handler = Annotated[
+    str | None,
+    typer.Option(
+        "--handler", metavar="NAME", help="Only of this handler: name or app.name, * and ?.",
+        autocompletion=handler_names,
+    ),
+]  # fmt: skip
+Job = Annotated[
+    str | None,
+    typer.Option("--job", metavar="NAME", help="Only of this job, likewise.", autocompletion=job_names),
+]
+StatusOption = Annotated[StatusName | None, typer.Option("--status", help="Only those that ended so.")]
+
+
+class Named(Protocol):
+    """What is registered has these."""
+
+    @property
+    def service(self) -> str: ...
+    @property
+    def app_key(self) -> str: ...
+    @property
+    def instance_index(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+
+
+def status_of(name: StatusName | None) -> Status | None:
+    return None if name is None else _STATUSES[name]
+
+
+def title(of: Named, service: bool = False) -> Text:
+    """``app.name``, with the instance where it is not the first."""
+    instance = f" #{of.instance_index}" if of.instance_index else ""
+    return Text(one_line(f"{of.service}/" * service + f"{of.app_key}.{of.name}{instance}"))
+
+
+def several_services(found: Iterable[Named]) -> bool:
+    return len({of.service for of in found}) > 1
+
+
+def error_of(run: RunRow) -> str:
+    """``ValueError: its message``"""
+    return ": ".join(one_line(part) for part in (run.error_type, run.error_message) if part)
+
+
+def local(moment: Instant) -> str:
+    """This machine's time, to the millisecond, with its zone."""
+    there = _local(moment)
+    return f"{there:%Y-%m-%d %H:%M:%S}.{there.microsecond // 1000:03d} {there:%Z}"
+
+
+def clock_time(moment: Instant) -> str:
+    """The time of day alone."""
+    there = _local(moment)
+    return f"{there:%H:%M:%S}.{there.microsecond // 1000:03d}"
+
+
+def _local(moment: Instant) -> datetime:
+    return datetime.fromtimestamp(to_epoch(to_ns(moment)), tz=UTC).astimezone()
+
+
+def run_table(runs: Sequence[RunRow], at: Instant) -> Table:
+    """One line a run."""
+    table = Table(
+        figure("started"), word(""), name("run of"), word("status"), figure("took"), text("error"),
+        word("trace"),
+    )  # fmt: skip
+    several = several_services(runs)
+    for run in runs:
+        table.add(ago(run.started_at, at), Text(MARKS[run.kind], style=PALE), title(run, several),
+                  Text(run.status, style=STYLE_OF[run.status]), took(run.duration_ms), error_of(run),
+                  Text(run.trace_id[:TRACE_DIGITS], style=PALE))  # fmt: skip
+    return table
+
+
+async def refuse_unknown(db: DatabaseService, which: RunFilter) -> None:
+    """A name nobody registered is a slip of the pen rather than an empty answer."""
+    for kind in which.kinds():
+        wanted = which.name_of(kind)
+        if wanted is None:
+            continue
+        known = await known_names(db, kind)
+        if any(fnmatchcase(full, pattern) for full in known for pattern in (wanted, f"*.{wanted}")):
+            continue
+        short = {full.rpartition(".")[2]: full for full in known}
+        close = get_close_matches(wanted, known, n=1) or [short[s] for s in get_close_matches(wanted, list(short), n=1)]
+        hint = f"; did you mean {close[0]}?" if close else f"; `handspan {kind}s` lists them"
+        raise typer.BadParameter(f"there is no {kind} {wanted!r}{hint}", param_hint=f"'--{kind}'")
+
+
+class Lines(Table):
+    """Lines that are cut rather than wrapped."""
+
+    def __init__(self, lines: list[Text]) -> None:
+        super().__init__()
+        self._given = lines
+
+    def lines(self, width: int) -> list[Text]:
+        del width
+        return self._given
+
+
+class Paragraph(Table):
+    """A text that is wrapped, and folded where a word is longer than a line."""
+
+    def __init__(self, content: Text) -> None:
+        super().__init__()
+        self._content = content
+
+    def lines(self, width: int) -> list[Text]:
+        return list(self._content.wrap(Console(width=width), width, overflow="fold"))[:LONGEST_PARAGRAPH]
