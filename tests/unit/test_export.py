@@ -192,8 +192,8 @@ async def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     path = seeded.build(tmp_path / "large.db")
     with closing(sqlite3.connect(path, isolation_level=None)) as conn:
         conn.execute("BEGIN")
-        seeded.put(conn, "handler_invocations (listener_id, session_id, execution_start_ts, duration_ms, status, trace_id, "
-                         "span_id, error_message)",
+        seeded.put(conn, "handler_invocations (listener_id, session_id, execution_start_ts, duration_ms, status, "
+                         "trace_id, span_id, error_message)",
                    [(1, 4, NOW - n, 1, "success", b"t" * 16, b"s" * 8, "m" * 200) for n in range(40_000)])  # fmt: skip
         conn.execute("COMMIT")
     peaks = []
@@ -220,8 +220,9 @@ async def test_rows_that_come_and_go_meanwhile(house: str) -> None:
                 found += [row["id"] for row in rows]
                 conn.execute("DELETE FROM handler_invocations WHERE id <= 100")
                 conn.execute(
-                    "INSERT INTO handler_invocations (listener_id, session_id, execution_start_ts, duration_ms, status, "
-                    "trace_id, span_id) VALUES (1, 4, ?, 1, 'success', x'00', x'00')", (NOW,),
+                    "INSERT INTO handler_invocations (listener_id, session_id, execution_start_ts, duration_ms, "
+                    "status, trace_id, span_id) VALUES (1, 4, ?, 1, 'success', x'00', x'00')",
+                    (NOW,),
                 )  # fmt: skip
     assert found[50:] == [i for (i,) in before]
 
