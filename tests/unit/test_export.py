@@ -221,7 +221,8 @@ async def test_rows_that_come_and_go_meanwhile(house: str) -> None:
                 conn.execute("DELETE FROM handler_invocations WHERE id <= 100")
                 conn.execute(
                     "INSERT INTO handler_invocations (listener_id, session_id, execution_start_ts, duration_ms, "
-                    "status, trace_id, span_id) VALUES (1, 4, ?, 1, 'success', x'00', x'00')", (NOW,),
+                    "status, trace_id, span_id) VALUES (1, 4, ?, 1, 'success', x'00', x'00')",
+                    (NOW,),
                 )  # fmt: skip
     assert found[50:] == [i for (i,) in before]
 

@@ -19,6 +19,7 @@ from handspan.store.queries.runs import RunFilter, RunKey
 from handspan.store.queries.shapes import ALL_TIME, Window
 from handspan.store.queries.slow import slowest_runs
 from handspan.store.service import DatabaseService
+from handspan.store.statements import statements
 from rolled import roll_up
 from seeded import DAY, HOUR, NOW, raw
 
@@ -346,3 +347,47 @@ async def test_a_text_is_looked_for_in_a_bounded_number(house: str, monkeypatch:
                         "ORDER BY 1 DESC LIMIT 10")  # fmt: skip
     assert to_epoch(to_ns(found.back_to)) == looked[-1][0]
     assert all(run.started_at >= found.back_to for run in found.page.runs)
+
+
+PARAMS = {
+    "kind": "handler", "only": None, "session": None, "status": None, "least_ms": 0.0, "least_ns": 0, "since": 0.0,
+    "until": NOW, "at": NOW, "resolution": 3600, "finer": 60, "buckets": "[[0, 1]]", "ranges": "[[1, 0, 1]]", "limit": 5,
+    "by_duration": True, "before": NOW, "first": 1, "last": 2, "app": None, "name": None, "table": "x",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("analyzed", [False, True], ids=["no statistics", "statistics"])
+@pytest.mark.parametrize(
+    "name", ["within", "handler_rows", "job_rows", "handler_before", "job_before", "handler_untold"]
+)
+def test_rows_and_buckets_are_sought(busy: str, tmp_path: Path, name: str, analyzed: bool) -> None:
+    """By what was asked for, also once there are statistics: no scan, no Bloom filter over a whole table."""
+    path = tmp_path / "copy.db"
+    path.write_bytes(Path(busy).read_bytes())
+    with closing(sqlite3.connect(path, isolation_level=None)) as conn:
+        if analyzed:
+            conn.execute("ANALYZE")
+        sql = statements("queries/buckets.sql")[name]
+        plan = [step[3] for step in conn.execute(f"EXPLAIN QUERY PLAN {sql}", PARAMS)]
+        steps = [row[5] for row in conn.execute(f"EXPLAIN {sql}", PARAMS) if row[1] in ("SeekGE", "SeekGT")]
+    assert not [step for step in plan if "BLOOM" in step or step.startswith(("SCAN i", "SCAN rollups"))], plan
+    assert steps or name.endswith("untold")
+
+
+async def test_a_range_reads_its_own_rows_only(busy: str) -> None:
+    """Not the window: in SQLite's steps, a minute costs the same whatever lies around it."""
+    sql = statements("queries/buckets.sql")["handler_rows"]
+    with closing(sqlite3.connect(f"file:{busy}?mode=ro&immutable=1", uri=True)) as conn:
+        (first,) = conn.execute("SELECT min(execution_start_ts) FROM handler_invocations").fetchone()
+        count = 0
+
+        def step() -> int:
+            nonlocal count
+            count += 1
+            return 0
+
+        conn.set_progress_handler(step, 10)
+        ranges = f"[[1, {first + 60}, {first + 120}]]"
+        rows = conn.execute(sql, PARAMS | {"ranges": ranges, "since": 0.0, "until": 1e12, "at": None}).fetchall()
+    assert len(rows) == 3
+    assert count < 50

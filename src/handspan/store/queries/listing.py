@@ -23,7 +23,7 @@ __all__ = ["LOOKED", "TextPage", "failures_saying", "run_page"]
 
 _SQL: Final = statements("queries/listing.sql")
 
-LOOKED: Final = 20_000  # failures read for one text: 30 ms
+LOOKED: Final = 10_000  # failures of a kind that are read for one text: 35 ms
 SAME_INSTANT: Final = 1000  # runs that began with the last one of the page before
 
 
