@@ -4,7 +4,6 @@ Closed, so that every reader has words for what it finds and sums mean something
 has ``skipped``, the host's word.
 """
 
-from collections.abc import Mapping
 from typing import Final, Literal, get_args
 
 __all__ = ["REASONS", "REASON_WORDS", "Reason", "reason_words"]
@@ -27,5 +26,4 @@ REASON_WORDS: Final[dict[Reason, str]] = {
 
 def reason_words(reason: str) -> str:
     """Of a newer handspan's file, too: what has no words here is shown as it is."""
-    words: Mapping[str, str] = {**REASON_WORDS}
-    return words.get(reason, reason)
+    return next((words for known, words in REASON_WORDS.items() if known == reason), reason)

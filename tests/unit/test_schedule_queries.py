@@ -47,10 +47,11 @@ def roll_up(conn: sqlite3.Connection) -> None:
             "NULL" if kind == "handler" else "max(cast(round((execution_start_ts - scheduled_ts) * 1e9) AS INTEGER))"
         )
         for resolution in (60, 3600, 86_400):
+            bucket = f"cast(execution_start_ts / {resolution} AS INTEGER) * {resolution}"
+            figures = f"count(*), sum(status = 'error'), 0, 0, 0, 0, sum({late}), {delay}, 0, 0, 0, NULL"
             conn.execute(
-                f"INSERT INTO rollups SELECT {resolution}, "
-                f"cast(execution_start_ts / {resolution} AS INTEGER) * {resolution}, '{kind}', {parent}, session_id, count(*), sum(status = 'error'), 0, 0, 0, 0, sum({late}), {delay}, "
-                f"0, 0, 0, NULL FROM {table} GROUP BY 2, {parent}, session_id"
+                f"INSERT INTO rollups SELECT {resolution}, {bucket}, '{kind}', {parent}, session_id, {figures} "
+                f"FROM {table} GROUP BY 2, {parent}, session_id"
             )
 
 
@@ -199,7 +200,8 @@ def habit(path: str, hours: list[int], *, last_run: float, sessions: list[tuple[
         figures = ("handler", 1, 1, 5, 0, 0, 0, 0, 0, 0, None, 1, 1, 1, None)
         seeded.put(conn, "rollups", [(3600, HOUR_NOW - 3600 * ago, *figures) for ago in hours])
         columns = "listener_id, session_id, execution_start_ts, duration_ms, status, trace_id, span_id"
-        seeded.put(conn, f"handler_invocations ({columns})", [(1, 1, last_run, 1, "success", b"t" * 16, b"s" * 8)])  # fmt: skip
+        row = (1, 1, last_run, 1, "success", b"t" * 16, b"s" * 8)
+        seeded.put(conn, f"handler_invocations ({columns})", [row])
     return path
 
 
