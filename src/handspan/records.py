@@ -6,7 +6,7 @@ replay, receiver, store and forwarder exchange; registrations and sessions trave
 limits such as ``OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`` remove.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
@@ -17,6 +17,7 @@ __all__ = [
     "CANCELLED",
     "ERROR",
     "SUCCESS",
+    "DueBetween",
     "Journals",
     "ListenerRegistration",
     "Loss",
@@ -28,6 +29,8 @@ __all__ = [
     "Segment",
     "SegmentSource",
     "Session",
+    "SkipSource",
+    "Skipped",
     "SpanRecord",
     "Status",
 ]
@@ -97,6 +100,10 @@ class ScheduledJobRegistration:
 
 
 Registration = ListenerRegistration | ScheduledJobRegistration
+
+DueBetween = Callable[[Instant, Instant], Iterable[Instant]]
+"""Of a job: the moments it was due from the first, which it was, up to the second. Oldest first; asked on the writer's
+thread, when the job is registered again after a time in which nobody ran it."""
 
 
 # --- sessions and losses ---------------------------------------------------------------------------
@@ -287,6 +294,30 @@ class Recorder(Protocol):
     def hand_over(self, run: Run) -> None:
         """The span ended without reaching recording (unsampled, or another processor raised)."""
         ...
+
+
+@dataclass(slots=True)
+class Skipped:
+    """What one registration did not run, for one reason, in one hour."""
+
+    number: int
+    registration: Registration
+    reason: str
+    count: int
+    first_ns: int
+    last_ns: int
+    hour_ns: int = 0
+
+    def __post_init__(self) -> None:
+        self.hour_ns = self.first_ns // (3_600 * 10**9) * (3_600 * 10**9)
+
+
+class SkipSource(Protocol):
+    """Where the writer gets those counts. Taken, they are its to write or to put back."""
+
+    def take(self) -> list[Skipped]: ...
+
+    def put_back(self, entries: list[Skipped]) -> None: ...
 
 
 class SegmentSource(Protocol):

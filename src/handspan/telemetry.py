@@ -84,6 +84,7 @@ class Telemetry:
         registry = Registry(recorder, self._pipeline, redactor)
         self.register_listener, self.register_job = registry.register_listener, registry.register_job
         self.set_next_run = registry.set_next_run
+        self.skipped = self._pipeline.skips.add
         self.execute, self.execute_sync = executor.execute, executor.execute_sync
         decorators = Decorators(self)
         self.handler, self.job = decorators.handler, decorators.job
