@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from handspan.store import schema
+from handspan.store.backfill import backfill, start_over
 from handspan.store.connection import APPLICATION_ID
+from handspan.store.parents import Parents
 
 NOW = 1_780_000_000.0
 """2026-05-28T20:26:40Z: the moment the file was left at."""
@@ -62,6 +64,10 @@ def build(path: Path, *, rows: bool = True) -> str:
         if rows:
             fill(conn)
         conn.execute("COMMIT")
+        start_over(conn)
+        for _ in backfill(conn, Parents(conn)):
+            pass
+        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     return str(path)
 
 

@@ -41,6 +41,8 @@ ERROR: Final[Status] = "error"
 CANCELLED: Final[Status] = "cancelled"
 
 
+HOUR_NS: Final = 3_600 * 10**9
+
 # --- registrations ------------------------------------------------------------------------------
 
 
@@ -306,14 +308,18 @@ class Skipped:
     count: int
     first_ns: int
     last_ns: int
-    hour_ns: int = 0
+    ends_ns: int = 0
+    """When the hour does."""
 
     def __post_init__(self) -> None:
-        self.hour_ns = self.first_ns // (3_600 * 10**9) * (3_600 * 10**9)
+        self.ends_ns = (self.first_ns // HOUR_NS + 1) * HOUR_NS
 
 
 class SkipSource(Protocol):
     """Where the writer gets those counts. Taken, they are its to write or to put back."""
+
+    @property
+    def waiting(self) -> bool: ...
 
     def take(self) -> list[Skipped]: ...
 

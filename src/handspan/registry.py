@@ -39,9 +39,7 @@ Hooks = ErrorHook | tuple[ErrorHook, ...] | None
 class RegistrationSink(Protocol):
     """Where registrations go: the writer. Every method returns at once."""
 
-    def register(
-        self, number: int, registration: Registration, due_between: DueBetween | None = None
-    ) -> None: ...
+    def register(self, number: int, registration: Registration, due_between: DueBetween | None = None) -> None: ...
     def retire(self, number: int, registration: Registration) -> None: ...
     def release(self, number: int) -> None: ...
     def set_next_run(self, number: int, registration: Registration, next_run: float | None) -> None: ...
@@ -195,7 +193,9 @@ class Registry:
             self._handles[number] += 1
             finalize(handle, self._collected.append, (key, number)).atexit = False
             self._registrations[number] = registration
-            self._sink().register(number, registration, due_between)  # under the mutex: who ended it before comes before
+            self._sink().register(
+                number, registration, due_between
+            )  # under the mutex: who ended it before comes before
         return handle
 
     def _end(self, key: Key, handle: Handle, *, retired: bool) -> None:

@@ -72,6 +72,12 @@ class Settings:
     db_max_size_mb: Megabytes = 500
     """Size the file is held under, in live pages. Checked at start, hourly, and as it grows."""
 
+    hourly_rollup_days: Days = 90
+    """Days an hour's figures are kept (about 60 bytes a registration and hour). A minute's go with the runs."""
+
+    daily_rollup_days: Days = 365
+    """Days a day's figures are kept: what ran, failed and how long it took, long after its runs are gone."""
+
     busy_timeout: Seconds = 5.0
     """Seconds SQLite waits for another process's lock before the writer backs off and retries."""
 

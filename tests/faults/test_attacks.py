@@ -219,7 +219,7 @@ async def test_a_late_run_does_not_bring_a_cancelled_registration_back(make, row
         listener = telemetry.register_listener(on_event, topic="t", app_key=APP)
         listener.cancel()
         assert await telemetry.aflush()
-        telemetry._pipeline.writer._parents.forget()
+        telemetry._pipeline.writer._file().parents.forget()
         await telemetry.execute(InvokeHandler(listener))
         assert await telemetry.aflush()
         assert rows("SELECT retired_at IS NOT NULL AS retired FROM listeners") == [{"retired": 1}]

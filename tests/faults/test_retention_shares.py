@@ -244,7 +244,7 @@ def test_an_unusually_slow_run_outlives_dull_ones(house):
 def test_a_duration_without_end_is_slow_and_harms_nothing(house):
     """Infinity is a REAL like any other."""
     house.registrations(1)
-    house.runs(1, 200)
+    house.runs(1, 2_000)
     house.runs(1, 1, ms=math.inf, age=3)
     house.prune(fraction=0.5)
     assert house.one("SELECT count(*) FROM handler_invocations WHERE duration_ms > 1e300") == 1

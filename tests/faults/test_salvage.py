@@ -67,7 +67,7 @@ def saved_of(source, target):
 
 def rows_of(path, sql):
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as conn:
-        return conn.execute(sql).fetchall()
+        return sorted(conn.execute(sql).fetchall(), key=repr)
 
 
 def test_a_sound_file_is_saved_whole(recorded, tmp_path):

@@ -379,7 +379,7 @@ def test_upgrade_says_what_it_did(house: str, run: Run, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("handspan.cli.maintenance.open_for_writing", open_newer)
     _, out, _ = run("db", "upgrade", "--db", house)
-    assert "from schema 0002 to 0999" in flat(out)
+    assert "from schema 0003 to 0999" in flat(out)
     assert f"{house}.backup" in "".join(out.split())
 
 

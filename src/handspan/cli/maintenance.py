@@ -23,8 +23,10 @@ from handspan.errors import (
     UnwritableDatabaseError,
 )
 from handspan.store import schema
+from handspan.store.backfill import backfill
 from handspan.store.connection import explained
 from handspan.store.opening import open_for_writing
+from handspan.store.parents import Parents
 from handspan.store.queries.soundness import damage, lies_beside
 from handspan.store.reading import open_reader, stored_revision
 from handspan.store.salvage import salvage as salvage_file
@@ -40,6 +42,8 @@ def upgrade(db: Db = DEFAULT_DB, json: Json = False) -> None:
     before = stored_revision(db)  # says so if there is no file: writing would make one
     with closing(open_for_writing(db, busy_timeout=BUSY_TIMEOUT)) as conn:
         after = schema.revision(conn)
+        for _ in backfill(conn, Parents(conn)):
+            pass  # a minute for ten million runs; an application does it between its commits
     copy = None if before == after else f"{db}.backup"
     if json:
         show_json({"path": db, "from": before, "to": after, "backup": copy})

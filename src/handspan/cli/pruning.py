@@ -15,8 +15,10 @@ from handspan.cli.table import Table, figure, name, word
 from handspan.clock import instant_from_ns, to_epoch, to_ns
 from handspan.errors import DatabaseBusyError
 from handspan.settings import Settings
+from handspan.store.backfill import backfill
 from handspan.store.connection import explained
 from handspan.store.opening import open_for_writing
+from handspan.store.parents import Parents
 from handspan.store.reading import fingerprint, open_quietly, stored_revision
 from handspan.store.retention import Gone, Pruned, Retention
 
@@ -62,6 +64,8 @@ def prune(
 def _prune(db: str, days: float, megabytes: int) -> Pruned:
     stored_revision(db)  # says so if there is no file: writing would make one
     with closing(open_for_writing(db, busy_timeout=BUSY_TIMEOUT)) as conn, explained(db):
+        for _ in backfill(conn, Parents(conn)):
+            pass  # what goes uncounted would be missing in every figure
         retention = Retention(conn, days=days, max_bytes=megabytes * MEGABYTE, one_plan=True, detailed=True)
         for _ in retention.run(_at()):
             pass

@@ -1,4 +1,4 @@
-"""One segment, one transaction: rows, parents, what still runs, what was lost, the session's mark.
+"""One segment, one transaction: rows, parents, rollups, what still runs, what was lost, the session's mark.
 
 Rows go in by multi-row INSERTs, and that is not about SQLite. ``executemany`` gives up the GIL once a
 row; under a busy event loop each return waits for the 5 ms switch interval: 317 rows/s measured, against
@@ -8,7 +8,7 @@ so a chunk is also the longest this thread keeps the GIL from it (about 1 ms).
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 from handspan.records import Loss, Segment, SpanRecord
@@ -16,7 +16,7 @@ from handspan.store.parents import Parents
 from handspan.store.rows import Row, Target, plan
 from handspan.store.statements import statements
 
-__all__ = ["add_losses", "commit_segment", "transaction"]
+__all__ = ["add_losses", "commit_segment", "transaction", "write_records"]
 
 _SQL: Final = statements("sql/commit.sql")
 CHUNK_ROWS: Final = 256  # x 16 columns = 4,096 variables, under SQLite's default 32,766
@@ -60,14 +60,26 @@ class transaction:  # noqa: N801 - read as a statement: with transaction(conn, p
 def _attempt(conn: sqlite3.Connection, parents: Parents, segment: Segment, now: float) -> None:
     with transaction(conn, parents):
         session_id = parents.session_id(segment.session, now)
-        for target, records, to_row in plan(segment, session_id, parents):
-            fresh = _not_yet_stored(conn, target, records) if segment.idempotent else records
-            _insert(conn, target, fresh, to_row)
-        ended = [(session_id, record.span_id) for record in segment.records if record.was_running]
-        if ended:
-            conn.executemany(_SQL["end_running"], ended)
+        write_records(conn, parents, segment, session_id)
         add_losses(conn, session_id, segment.losses)
         conn.execute(_SQL["mark_segment"], {"number": segment.number, "now": now, "session_id": session_id})
+
+
+def write_records(conn: sqlite3.Connection, parents: Parents, segment: Segment, session_id: int) -> None:
+    """Rows, and what is told of them elsewhere (rollups), inside the caller's transaction."""
+    for target, records, to_row in plan(segment, session_id, parents):
+        fresh = _not_yet_stored(conn, target, records) if segment.idempotent else records
+        _insert(conn, target, fresh, to_row)
+        if target.kind is not None:
+            parents.rollups.count(target.kind, session_id, fresh, partial(_parent_id, parents, segment))
+    parents.rollups.write()
+    ended = [(session_id, record.span_id) for record in segment.records if record.was_running]
+    if ended:
+        conn.executemany(_SQL["end_running"], ended)
+
+
+def _parent_id(parents: Parents, segment: Segment, number: int) -> int:
+    return parents.registration_id(segment.session, number, segment.registrations[number])
 
 
 def add_losses(conn: sqlite3.Connection, session_id: int, losses: Iterable[Loss]) -> None:

@@ -9,13 +9,14 @@ import math
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from handspan.store.batches import LARGEST_BATCH, Batches
 from handspan.store.statements import statements
 
-__all__ = ["DAY", "KINDS", "NO_ROW", "Doomed", "Gone", "RunKind", "as_ns", "for_kind", "ids"]
+__all__ = ["DAY", "HOUR", "KINDS", "NO_ROW", "Doomed", "Gone", "RunKind", "as_ns", "for_kind", "ids"]
 
 RunKind = Literal["handler", "job"]
 _SQL: Final = statements("sql/retention.sql")
@@ -30,6 +31,7 @@ _FOR_JOBS: Final = {
     "listeners": "scheduled_jobs",
     "'listener'": "'scheduled_job'",
     "'handler": "'job",
+    "l.once = 1": "l.repeat = 0",
 }
 
 
@@ -74,7 +76,7 @@ class Doomed:
     """One pass's victims on one connection. ``dry``: they pile up instead of going."""
 
     def __init__(self, conn: sqlite3.Connection, batches: Batches, now: float, *, dry: bool, detailed: bool) -> None:
-        self._conn, self._batches, self._dry, self._detailed = conn, batches, dry, detailed or dry
+        self._conn, self._batches, self.dry, self._detailed = conn, batches, dry, detailed or dry
         self._hour = int(now // HOUR * HOUR)  # of the drop, as for every other loss; the row's own hour is gone with it
         self._batch, self._waiting = 0, 0
         self._details: dict[tuple[Any, ...], Gone] = {}
@@ -89,7 +91,7 @@ class Doomed:
     @property
     def room(self) -> int:
         """How many a batch still takes; at least half a batch."""
-        return (LARGEST_BATCH if self._dry else self._batches.size) - self._waiting
+        return (LARGEST_BATCH if self.dry else self._batches.size) - self._waiting
 
     @property
     def details(self) -> list[Gone]:
@@ -117,7 +119,7 @@ class Doomed:
             )
             if limit is not None:
                 limit -= chosen
-            if self._waiting * 2 >= self._batches.size or self._dry:
+            if self._waiting * 2 >= self._batches.size or self.dry:
                 yield from self.flush()
             elif chosen == 0 and edge:
                 yield  # a long stretch of what stays
@@ -133,7 +135,7 @@ class Doomed:
             chosen = self.choose(_SQL[statement], values | {"room": room})
             if not chosen:
                 return
-            if self._dry:
+            if self.dry:
                 values["row"] = self._ask(_SQL["doomed_edge"], self.values({}))[0]
             for _ in self.flush():
                 pass
@@ -152,7 +154,7 @@ class Doomed:
         """Delete what was chosen: the spans of traces that lose their last run first, so that none are left behind."""
         if not self._waiting:
             return
-        if self._dry:
+        if self.dry:
             if self.any_spans:
                 self.choose(_SQL["doom_their_spans"], {"room": -1})
             self._note()
@@ -169,13 +171,17 @@ class Doomed:
 
     def delete(self, kind: str, sql: str, values: dict[str, Any]) -> None:
         """What has no entry in the ledger: leftovers."""
-        if self._waiting and not self._dry:
+        if self._waiting and not self.dry:
             self._delete(kind, [sql], values)
         if self._waiting:
             self._note()
-        if not self._dry:
+        if not self.dry:
             self._conn.execute(_SQL["spared"])
         self._batch, self._waiting = self._batch + 1, 0
+
+    def batch(self, rows: int) -> AbstractContextManager[None]:
+        """A transaction about so many rows of what needs no choosing."""
+        return self._batches.one(rows)
 
     def clear(self) -> None:
         """Of what was chosen and is not to go."""
@@ -212,7 +218,7 @@ class Doomed:
             found = self._details.setdefault(tuple(row[:8]), Gone(*row[:8]))
             found.rows += row[8]
             found.bytes += row[9]
-            if self._dry:
+            if self.dry:
                 self.rows[row[0]] += row[8]
             if row[10] is not None:
                 found.oldest = row[10] if found.oldest is None else min(found.oldest, row[10])

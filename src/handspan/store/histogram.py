@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["Histogram", "bucket_of", "decode", "encode", "histogram_of", "percentile"]
+__all__ = ["HIGHEST", "LOWEST", "Histogram", "bucket_of", "decode", "encode", "histogram_of", "percentile"]
 
 Histogram = Counter[int]
 """Runs by bucket."""

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from handspan.store.doomed import DAY, Doomed, for_kind
+from handspan.store.doomed import DAY, HOUR, Doomed, for_kind
 from handspan.store.statements import statements
 
-__all__ = ["KEEP_INCIDENTS", "SESSIONS_WORTH", "Keep", "leftovers"]
+__all__ = ["KEEP_INCIDENTS", "ROLLUP_DAYS", "SESSIONS_WORTH", "Keep", "leftovers"]
 
 _SQL: Final = statements("sql/leftovers.sql")
 SESSION_DAYS: Final = 30.0  # after its end, at least, also if nothing of it is left
+ROLLUP_DAYS: Final = (90.0, 365.0)  # hours and days; minutes go with the runs
 LEDGER_DAYS: Final = 365.0  # after its session's end
 SESSIONS_WORTH: Final = 1000  # about 300 kB
 KEEP_INCIDENTS: Final = 2_000
@@ -33,14 +34,22 @@ class Keep:
     registrations: float
     sessions: float
     ledger: float
+    rollups: dict[int, float]
+    """By resolution; whole buckets of the next coarser one, so that a window changes over at its beginning."""
 
     @classmethod
-    def at(cls, now: float, days: float) -> "Keep":
+    def at(cls, now: float, days: float, rollup_days: tuple[float, float] = ROLLUP_DAYS) -> "Keep":
         runs = now - days * DAY
-        return cls(runs, min(runs, now - SESSION_DAYS * DAY), min(runs - SESSION_DAYS * DAY, now - LEDGER_DAYS * DAY))
+        hours, a_day = (now - max(days, each) * DAY for each in rollup_days)
+        return cls(
+            runs, min(runs, now - SESSION_DAYS * DAY), min(runs - SESSION_DAYS * DAY, now - LEDGER_DAYS * DAY),
+            {60: runs // HOUR * HOUR, HOUR: hours // DAY * DAY, DAY: a_day // DAY * DAY},
+        )  # fmt: skip
 
 
 def leftovers(conn: sqlite3.Connection, doomed: Doomed, keep: Keep, sessions_worth: int) -> Iterator[None]:
+    for resolution, before in keep.rollups.items():
+        yield from _rollups(conn, doomed, resolution, before)
     yield from _stretch_by_stretch(conn, doomed, "tracebacks", "traceback", {})
     for kind, table in (("handler", "listener"), ("job", "scheduled_job")):
         yield from _stretch_by_stretch(conn, doomed, "listeners", table, {"before": keep.registrations}, kind)
@@ -66,6 +75,18 @@ def _stretch_by_stretch(
         if found is None:
             return
         row = edge
+
+
+def _rollups(conn: sqlite3.Connection, doomed: Doomed, resolution: int, before: float) -> Iterator[None]:
+    """Straight from the beginning of the table's key."""
+    while not doomed.dry:
+        values = {"resolution": resolution, "before": before, "room": doomed.room}
+        (edge,) = conn.execute(_SQL["rollups_edge"], values).fetchone()
+        if edge is None:
+            return
+        with doomed.batch(doomed.room):
+            conn.execute(_SQL["delete_rollups"], values | {"edge": edge})
+        yield
 
 
 def _sessions(conn: sqlite3.Connection, doomed: Doomed, keep: Keep, worth: int) -> Iterator[None]:

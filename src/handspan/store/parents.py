@@ -1,4 +1,4 @@
-"""The rows that rows point to: services, sessions, registrations, tracebacks, and their ids in memory.
+"""The rows that rows point to: services, sessions, registrations, tracebacks, and their ids in memory; and the rollups.
 
 A row never waits for its parent: whoever writes the row makes the parent in the same transaction.
 Ids are cached per file; a foreign-key failure (somebody deleted a parent) forgets them all.
@@ -14,6 +14,7 @@ from handspan.records import ListenerRegistration, Registration, Session
 from handspan.redaction import redactor_for
 from handspan.serialize import attributes_json, clean_text
 from handspan.source import registration_source
+from handspan.store.rollups import Rollups
 from handspan.store.statements import statements
 
 __all__ = ["Parents"]
@@ -37,6 +38,7 @@ class Parents:
         self._sessions: dict[str, int] = {}
         self._registrations: OrderedDict[tuple[str, int], int] = OrderedDict()
         self._tracebacks: OrderedDict[str, int] = OrderedDict()
+        self.rollups = Rollups(conn)
 
     def forget(self) -> None:
         """After a rollback or a foreign-key failure: what the cache says may not be in the file."""
@@ -44,6 +46,7 @@ class Parents:
         self._sessions.clear()
         self._registrations.clear()
         self._tracebacks.clear()
+        self.rollups.forget()
 
     def service_id(self, session: Session) -> int:
         key = (session.service_name, session.service_namespace)

@@ -20,7 +20,7 @@ from typing import Final
 
 from handspan.store.batches import Batches
 from handspan.store.doomed import DAY, KINDS, NO_ROW, Doomed, Gone, as_ns, for_kind, ids
-from handspan.store.leftovers import SESSIONS_WORTH, Keep, leftovers
+from handspan.store.leftovers import ROLLUP_DAYS, SESSIONS_WORTH, Keep, leftovers
 from handspan.store.options import WriterOptions
 from handspan.store.shares import Portion, make_plan
 from handspan.store.statements import statements
@@ -74,17 +74,18 @@ class Retention:
 
     def __init__(
         self, conn: sqlite3.Connection, *, days: float, max_bytes: int, dry: bool = False, detailed: bool = False,
-        one_plan: bool = False, sessions_worth: int = SESSIONS_WORTH,
+        one_plan: bool = False, sessions_worth: int = SESSIONS_WORTH, rollup_days: tuple[float, float] = ROLLUP_DAYS,
     ) -> None:  # fmt: skip
         self._conn, self._days, self._max_bytes = conn, days, max_bytes
         self._dry, self._detailed, self._sessions_worth = dry, detailed, sessions_worth
-        self._one_plan = one_plan or dry
+        self._one_plan, self._rollup_days = one_plan or dry, rollup_days
         self.batches = Batches(conn)
         self.pruned = Pruned()
 
     @classmethod
     def of(cls, conn: sqlite3.Connection, options: WriterOptions) -> "Retention":
-        return cls(conn, days=options.db_retention_days, max_bytes=max_bytes(options))
+        rollup_days = options.hourly_rollup_days, options.daily_rollup_days
+        return cls(conn, days=options.db_retention_days, max_bytes=max_bytes(options), rollup_days=rollup_days)
 
     def run(self, now: float, *, by_age: bool = True) -> Iterator[None]:
         """One pass. Without ``by_age`` while the clock is not to be trusted."""
@@ -98,7 +99,7 @@ class Retention:
             yield from self._by_age(doomed, cutoff, now)
         yield from self._by_size(doomed, plan, cutoff)
         if by_age:
-            yield from leftovers(self._conn, doomed, Keep.at(now, self._days), self._sessions_worth)
+            yield from leftovers(self._conn, doomed, Keep.at(now, self._days, self._rollup_days), self._sessions_worth)
         if not self._dry:
             yield from self._give_space_back()
         self._account(doomed, before)

@@ -12,6 +12,7 @@ from handspan.clock import to_epoch
 from handspan.records import SUCCESS, ListenerRegistration, Segment, SpanRecord
 from handspan.serialize import attributes_json, clean_text
 from handspan.store.parents import Parents
+from handspan.store.rollups import Kind
 
 __all__ = ["Row", "Target", "plan"]
 
@@ -29,10 +30,14 @@ class Target:
     exists: str | None = None
     """The statement that tells whether a span is stored already."""
     verb: str = "INSERT"
+    kind: Kind | None = None
+    """Of the runs whose rows these are."""
 
     @classmethod
-    def of(cls, table: str, columns: str, exists: str | None = None, verb: str = "INSERT") -> "Target":
-        return cls(table, columns, f"({', '.join('?' * len(columns.split(',')))})", exists, verb)
+    def of(
+        cls, table: str, columns: str, exists: str | None = None, verb: str = "INSERT", kind: Kind | None = None
+    ) -> "Target":
+        return cls(table, columns, f"({', '.join('?' * len(columns.split(',')))})", exists, verb, kind)
 
 
 _COMMON: Final = (
@@ -44,9 +49,12 @@ PLAIN_HANDLER: Final = Target(
     "session_id, execution_start_ts, duration_ms, trace_id, span_id, listener_id, status",
     "(?, ?, ?, ?, ?, ?, 'success')",
     "invocation_exists",
+    kind="handler",
 )
-HANDLER: Final = Target.of("handler_invocations", f"{_COMMON}, listener_id, queue_ms", "invocation_exists")
-JOB: Final = Target.of("job_executions", f"{_COMMON}, job_id, scheduled_ts", "execution_exists")
+HANDLER: Final = Target.of(
+    "handler_invocations", f"{_COMMON}, listener_id, queue_ms", "invocation_exists", kind="handler"
+)
+JOB: Final = Target.of("job_executions", f"{_COMMON}, job_id, scheduled_ts", "execution_exists", kind="job")
 SPAN: Final = Target.of(
     "spans",
     "session_id, trace_id, span_id, parent_span_id, name, kind, start_ns, duration_ns, status, attributes, extra",

@@ -19,6 +19,7 @@ from typing import Any, Final
 from handspan.errors import CorruptDatabaseError, HandspanError, MissingDatabaseError, UnwritableDatabaseError
 from handspan.records import Orphan, Session
 from handspan.store.around_damage import highest_id, readable, rows_in_index
+from handspan.store.backfill import start_over
 from handspan.store.connection import explained
 from handspan.store.opening import open_for_writing
 from handspan.store.parents import Parents
@@ -51,7 +52,7 @@ _COUNT_TABLES: Final = (
     "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN "
     "('handler_invocations', 'job_executions', 'sessions')"
 )
-_KEYED: Final = ("running",)  # WITHOUT ROWID: read up to the first damage
+_KEYED: Final = ("running", "rollups")  # WITHOUT ROWID: read up to the first damage
 _REFUSED: Final = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError)
 RECOVER_HINT: Final = 'SQLite\'s own shell reads files without a schema: see "Salvage" in docs/faults.md.'
 
@@ -82,6 +83,7 @@ def salvage(source: str, target: str) -> list[Saved]:
             with closing(_opened(copy, source, like)) as old:
                 saved = [_save(old, into, table) for table in _TABLES]
                 saved += [_save_keyed(old, into, table) for table in _KEYED]
+                _save_keyed(old, into, "backfills")
             if not any(each.rows for each in saved):
                 raise CorruptDatabaseError(f"Nothing in {source} could be read.", hint=RECOVER_HINT)
             with explained(target):
@@ -225,6 +227,8 @@ def _mend(into: sqlite3.Connection, target: str) -> None:
         into.execute(statement)
     for table, row_id in _orphans(into):
         into.execute(f"DELETE FROM {table} WHERE id = ?", [row_id])
+    if not into.execute("SELECT EXISTS (SELECT 1 FROM rollups)").fetchone()[0]:
+        start_over(into)
     into.execute("COMMIT")
     into.execute("PRAGMA foreign_keys = ON")
     SessionLife(into, Parents(into), target, Session("salvage", "")).bury_the_dead(_NoJournals(), math.inf)

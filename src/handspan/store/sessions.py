@@ -9,6 +9,7 @@ from handspan.clock import to_epoch, to_ns
 from handspan.records import Journals, ListenerRegistration, Loss, Orphan, Segment, Session
 from handspan.store.commit import add_losses, transaction
 from handspan.store.incidents import JOURNAL_DAMAGED, Incident, insert_incident
+from handspan.store.interrupted import INTERRUPTED_MESSAGE, interrupt
 from handspan.store.isolation import can_pass, commit_what_can_be
 from handspan.store.liveness import SessionLock, is_alive, noted
 from handspan.store.parents import Parents
@@ -21,7 +22,6 @@ Kind = Literal["handler", "job", "span"]
 _SQL: Final = statements("sql/sessions.sql")
 _log = logging.getLogger("handspan.store")
 
-INTERRUPTED_MESSAGE: Final = "The process ended while this ran."
 HOUR_NS: Final = 3_600 * 10**9
 LOCKLESS: Final = 100.0  # seconds, three heartbeats: how long a session without a lock file is believed to live
 LOCK_TRIES: Final = 20
@@ -41,7 +41,7 @@ class SessionLife:
         except OSError as error:
             _log.warning("No lock file for this session (%s): another process may take it for crashed.", error)
         with transaction(self._conn, self._parents):
-            self._parents.session_id(self._session, now)
+            self._parents.rollups.own_session = self._parents.session_id(self._session, now)
 
     def heartbeat(self, now: float) -> None:
         self._write("heartbeat", now)
@@ -95,12 +95,11 @@ class SessionLife:
         found = self._conn.execute(_SQL["session_id"], {"instance_id": instance_id}).fetchone()
         if found is None:
             return 0
-        values = {"session_id": found[0], "message": INTERRUPTED_MESSAGE}
+        values = {"session_id": found[0]}
         with transaction(self._conn, self._parents):
             ended = self._conn.execute(_SQL["crash_session"], values).rowcount
             if ended or orphan is not None:  # else another process was quicker
-                self._conn.execute(_SQL["interrupt_handlers"], values)
-                self._conn.execute(_SQL["interrupt_jobs"], values)
+                interrupt(self._conn, self._parents, found[0])
                 self._conn.execute(_SQL["clear_running"], values)
                 self._conn.execute(_SQL["release_all"], values)
                 add_losses(self._conn, found[0], losses)

@@ -39,7 +39,7 @@ class SkipWriter:
         self._next = time.monotonic() + INTERVAL
 
     def is_due(self) -> bool:
-        return time.monotonic() >= self._next
+        return self._source is not None and self._source.waiting and time.monotonic() >= self._next
 
     def write(self, conn: sqlite3.Connection, parents: Parents, now: float) -> bool:
         """What there is, in one transaction that is a sign of life, too. False if there was nothing to write. What
@@ -64,8 +64,9 @@ class SkipWriter:
     def _row(self, parents: Parents, session_id: int, entry: Skipped) -> SkipRow:
         kind = "handler" if isinstance(entry.registration, ListenerRegistration) else "job"
         registration_id = parents.registration_id(self._session, entry.number, entry.registration)
-        first, last = to_epoch(entry.first_ns), to_epoch(entry.last_ns)
-        return entry.hour_ns // 10**9, kind, registration_id, session_id, entry.reason, entry.count, first, last
+        hour = entry.ends_ns // 10**9 - 3600
+        first, last = (to_epoch(ns // 1000 * 1000) for ns in (entry.first_ns, entry.last_ns))
+        return hour, kind, registration_id, session_id, entry.reason, entry.count, first, last
 
 
 def add_skips(conn: sqlite3.Connection, rows: Iterable[SkipRow]) -> None:

@@ -16,7 +16,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Final
@@ -26,7 +26,8 @@ from handspan.errors import DatabaseError, ForeignDatabaseError, NotADatabaseErr
 from handspan.records import DueBetween, Journals, Registration, Segment, SegmentSource, Session, SkipSource
 from handspan.source import forget_sources
 from handspan.store.alarm import Alarm
-from handspan.store.connection import explain, explained, identity_of, is_busy
+from handspan.store.attached import Attached
+from handspan.store.connection import explain, identity_of, is_busy, optimize
 from handspan.store.controls import Controls
 from handspan.store.damage import Damage
 from handspan.store.episodes import Episode
@@ -34,11 +35,8 @@ from handspan.store.incidents import Incidents
 from handspan.store.isolation import commit_what_can_be
 from handspan.store.journalling import JournalWatch, leave_behind, release_pages
 from handspan.store.liveness import SessionLock
-from handspan.store.opening import open_for_writing
 from handspan.store.options import WriterOptions
-from handspan.store.parents import Parents
 from handspan.store.retention import Retention, live_bytes
-from handspan.store.sessions import SessionLife
 from handspan.store.skips import SkipWriter
 from handspan.store.upkeep import Upkeep, WriterStats
 
@@ -76,16 +74,14 @@ class Writer:
         self.tried: Future[None] = Future()
         """Done after the first attempt, also one that failed and will be repeated: nobody need wait longer."""
         self._threadless = self._gave_up = self._ended = self._fork_waits = False
-        self._identity: tuple[int, int] | None = None
         self._io = threading.Lock()  # held while this thread is inside SQLite: a fork waits for it
         self._alarm = Alarm()
         self._closing = threading.Event()
         self._close_deadline = 0.0
         self._damage = Damage(self._path, session, self._controls, self.incidents, self._now, self.hurry)
         self._flushes: deque[Future[bool]] = deque()
-        self._conn: sqlite3.Connection | None = None
-        self._parents: Parents | None = None
-        self._life: SessionLife | None = None
+        self._attached: Attached | None = None
+        self._was_ours = False
         self._lock = lock or SessionLock(self._path, session.instance_id)
         self._upkeep, self._journal_watch = Upkeep(options), JournalWatch(self.incidents, self._now)
         self._thread = threading.Thread(target=self._run, name="handspan-writer", daemon=True)
@@ -205,7 +201,7 @@ class Writer:
         elif self.episode.backoff:
             self._closing.wait(self.episode.backoff)
             return
-        if self._conn is None:
+        if self._attached is None:
             return
         self._alarm.wait(self._upkeep.next_at, self._options.commit_interval)
 
@@ -215,20 +211,20 @@ class Writer:
         self._write_controls()
         if not self._write_segments():
             return
-        if self.episode.since is not None and self._life is not None:
-            self._life.heartbeat(self._now())  # nothing waited, perhaps: is it really over?
+        if self.episode.since is not None:
+            self._file().life.heartbeat(self._now())  # nothing waited, perhaps: is it really over?
         self._damage.went_well()
         self.episode.succeeded()
         self._journal_watch.look(self._source.journal_trouble)
         self._write_controls()  # the episode that is over
         if flushes:
-            self._skips.write(*self._file(), self._now())
+            self._skips.write(*self._file().pair(), self._now())
         self._answer_flushes(flushes, True)
-        release_pages(self._file()[0], self._source)
+        release_pages(self._file().conn, self._source)
         self._periodic()
 
     def _write_controls(self) -> None:
-        self._controls.write(*self._file(), self._now())
+        self._controls.write(*self._file().pair(), self._now())
 
     def _write_segments(self) -> bool:
         """What is there now; what comes meanwhile waits its interval, or the turn would never end. False: somebody
@@ -246,38 +242,46 @@ class Writer:
 
     def _write_segment(self, segment: Segment) -> None:
         started, lost = time.perf_counter(), sum(loss.count for loss in segment.losses)
-        commit_what_can_be(*self._file(), segment, self._now(),
+        commit_what_can_be(*self._file().pair(), segment, self._now(),
                           lambda part: self._source.abandoned(part, "rejected"))  # fmt: skip
         self._source.committed(segment)  # before anything that may fail: a second commit would store it twice
         self.episode.stored(len(segment.records), lost)
         took = time.perf_counter() - started
         self._upkeep.committed()
         self._on_commit(took)
-        self.stats.live_bytes = live_bytes(self._file()[0])
+        self.stats.live_bytes = live_bytes(self._file().conn)
         self._upkeep.grown_to(self.stats.live_bytes)
 
     def _periodic(self) -> None:
-        if self._life is None:
-            return
+        life = self._file().life
         if self._upkeep.retirement_is_due():
-            self._upkeep.retired(self._life.retire_forgotten(self._now()))
+            self._upkeep.retired(life.retire_forgotten(self._now()))
             forget_sources()
-        beats = self._upkeep.heartbeat_is_due()
-        if not ((beats or self._skips.is_due()) and self._skips.write(*self._file(), self._now())) and beats:
-            self._life.heartbeat(self._now())
-        if self._upkeep.retention_is_due():
+        due = self._upkeep.heartbeat_is_due() or self._skips.is_due()
+        if due and not self._skips.write(*self._file().pair(), self._now()):
+            life.heartbeat(self._now())
+        if self._file().has_old_rows:
+            self._between_commits(self._file().backfill())
+        elif self._upkeep.retention_is_due():
             self._prune()
 
-    def _prune(self) -> None:
-        """One retention pass, committing what comes in between its batches. On the writer's thread."""
-        conn, now = self._file()[0], self._now()
-        retention = Retention.of(conn, self._options)
-        for _ in retention.run(now, by_age=self._upkeep.clock_is_steady(now)):
+    def _between_commits(self, batches: Iterator[object]) -> bool:
+        """Long work a batch at a time, committing what comes in meanwhile. False if it had to be left."""
+        for _ in batches:
             self._write_controls()
             self._write_segments()
             if self._closing.is_set() or self._fork_waits:
-                self._upkeep.prune_again()
-                return
+                return False
+        return True
+
+    def _prune(self) -> None:
+        """One retention pass. On the writer's thread."""
+        conn, now = self._file().conn, self._now()
+        retention = Retention.of(conn, self._options)
+        if not self._between_commits(retention.run(now, by_age=self._upkeep.clock_is_steady(now))):
+            self._upkeep.prune_again()
+            return
+        optimize(conn)  # an application that is killed rather than closed needs it, too
         self.stats.live_bytes = live_bytes(conn)
         self._upkeep.pruned(self.stats.live_bytes)
         retention.pruned.log(self._path)
@@ -287,36 +291,25 @@ class Writer:
     def _ensure_open(self) -> bool:
         if self._gave_up:
             return False
-        if self._conn is not None and self._identity == identity_of(self._path):
+        if self._attached is not None and self._attached.identity == identity_of(self._path):
             return True
-        if self._conn is not None:
+        if self._attached is not None:
             self._damage.gone()
             self._drop_connection()
-        path = self._path
         try:
-            conn = open_for_writing(path, busy_timeout=self._options.busy_timeout)
+            attached = Attached(self._path, self._options, self._session)
         except PERMANENT as error:
             if self._damage.is_ours(error):
                 raise
             self._give_up(error)
             return False
-        parents = Parents(conn, self._options.redact_keys)
-        life = SessionLife(conn, parents, path, self._session)
-        try:
-            with explained(path):
-                life.begin(self._lock, self._now())
-                self._source.keep_journal(stuck=False)
-                buried = life.bury_the_dead(self._journals, self._now())
-        except BaseException:
-            conn.close()
-            raise
-        self._conn, self._parents, self._life = conn, parents, life
-        self._identity = identity_of(path)
+        buried = attached.begin(self._lock, self._source, self._journals, self._now())
+        self._attached, self._was_ours = attached, True
         if self._damage.opened(after_a_crash=buried > 0):
             self._source.begin_anew()
         if not self.opened.done():
             self._upkeep.begin()
-            self.stats.live_bytes = live_bytes(conn)
+            self.stats.live_bytes = live_bytes(attached.conn)
             self.opened.set_result(None)
         self._answer_tried(None)
         return True
@@ -338,7 +331,7 @@ class Writer:
             self.opened.set_exception(error)
         self._answer_tried(error)
         self._gave_up = True
-        leave_behind(self._source, self._lock, str(error), keep=self._identity is not None)
+        leave_behind(self._source, self._lock, str(error), keep=self._was_ours)
 
     def _failed(self, error: BaseException) -> None:
         self._source.keep_journal(stuck=True)
@@ -353,9 +346,9 @@ class Writer:
             self._drop_connection()  # after an I/O error a fresh one sees what is really there
 
     def _drop_connection(self) -> None:
-        conn, self._conn, self._parents, self._life = self._conn, None, None, None
-        if conn is not None:
-            conn.close()
+        attached, self._attached = self._attached, None
+        if attached is not None:
+            attached.close()
 
     def _finish(self) -> None:
         """The last turn, until its deadline; then what is left is given up, and counted."""
@@ -364,13 +357,12 @@ class Writer:
             try:
                 if self._ensure_open():
                     wait_ms = max(0, self._close_deadline - time.monotonic()) * 1000
-                    self._file()[0].execute(f"PRAGMA busy_timeout = {wait_ms:.0f}")
+                    self._file().conn.execute(f"PRAGMA busy_timeout = {wait_ms:.0f}")
                     self._write_controls()
                     self._write_segments()
-                    self._skips.write(*self._file(), self._now())
-                    if self._life is not None:
-                        self._life.end(self._now())
-                    self._file()[0].execute("PRAGMA optimize")
+                    self._skips.write(*self._file().pair(), self._now())
+                    self._file().life.end(self._now())
+                    optimize(self._file().conn)
                     self.episode.succeeded()
                     self._write_controls()
                 break
@@ -391,10 +383,10 @@ class Writer:
         for _ in range(count):
             self._flushes.popleft().set_result(answer)
 
-    def _file(self) -> tuple[sqlite3.Connection, Parents]:
-        if self._conn is None or self._parents is None:
+    def _file(self) -> Attached:
+        if self._attached is None:
             raise DatabaseError("The database is not open.")
-        return self._conn, self._parents
+        return self._attached
 
     def _now(self) -> float:
         return to_epoch(self._clock.wall_ns())

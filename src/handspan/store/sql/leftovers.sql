@@ -18,7 +18,8 @@ WHERE id IN (SELECT id FROM temp.doomed WHERE kind = 'traceback')
   AND NOT EXISTS (SELECT 1 FROM handler_invocations WHERE traceback_id = tracebacks.id)
   AND NOT EXISTS (SELECT 1 FROM job_executions WHERE traceback_id = tracebacks.id)
 
--- find_listeners: nobody has had it for as long as a run is kept, and no run is left: else one-shot names would pile up
+-- find_listeners: nobody has had it for as long as a run is kept, and no run is left, nor a rollup to name. Those of one
+-- run only do not wait for that: their names would pile up for a year
 INSERT INTO temp.doomed
 SELECT 'listener', l.id, NULL, NULL, NULL, l.retired_at, 400 + coalesce(length(l.registration_source), 0), 'unused', NULL, :batch
 FROM listeners AS l
@@ -27,6 +28,7 @@ WHERE l.id > :row AND l.id <= :last_row AND coalesce(l.retired_at, l.last_regist
                   AND NOT EXISTS (SELECT 1 FROM temp.doomed WHERE kind = 'handler' AND id = h.id))
   AND NOT EXISTS (SELECT 1 FROM registration_holders WHERE kind = 'handler' AND registration_id = l.id)
   AND l.id NOT IN (SELECT listener_id FROM running WHERE listener_id IS NOT NULL)
+  AND (l.once = 1 OR l.id NOT IN (SELECT registration_id FROM rollups WHERE resolution = 86400 AND kind = 'handler'))
 
 -- delete_listeners: if it is still so
 DELETE FROM listeners
@@ -34,6 +36,14 @@ WHERE id IN (SELECT id FROM temp.doomed WHERE kind = 'listener') AND coalesce(re
   AND NOT EXISTS (SELECT 1 FROM handler_invocations WHERE listener_id = listeners.id)
   AND NOT EXISTS (SELECT 1 FROM registration_holders WHERE kind = 'handler' AND registration_id = listeners.id)
   AND id NOT IN (SELECT listener_id FROM running WHERE listener_id IS NOT NULL)
+
+-- rollups_edge: up to where a batch of the oldest buckets reaches
+SELECT max(bucket_start) FROM (
+    SELECT bucket_start FROM rollups WHERE resolution = :resolution AND bucket_start < :before
+    ORDER BY bucket_start LIMIT :room)
+
+-- delete_rollups: those
+DELETE FROM rollups WHERE resolution = :resolution AND bucket_start <= :edge AND bucket_start < :before
 
 -- find_losses: of sessions that ended so long ago that nobody adds them up any more
 INSERT INTO temp.doomed

@@ -22,27 +22,17 @@ UPDATE sessions SET stopped_at = last_heartbeat_at, stop_reason = 'crash' WHERE 
 -- release_all: an ended session holds nothing
 DELETE FROM registration_holders WHERE session_id = :session_id
 
--- interrupt_handlers: what a dead session had in flight becomes what it was: an error
-INSERT INTO handler_invocations (listener_id, session_id, execution_start_ts, duration_ms, status, trace_id, span_id,
-                                 parent_span_id, link_trace_id, link_span_id, queue_ms, error_type, error_message)
-SELECT r.listener_id, r.session_id, r.execution_start_ts,
-       max(0, (s.stopped_at - r.execution_start_ts) * 1000), 'error', r.trace_id, r.span_id,
-       r.parent_span_id, r.link_trace_id, r.link_span_id, r.queue_ms, 'ProcessInterrupted', :message
-FROM running AS r JOIN sessions AS s ON s.id = r.session_id
-WHERE r.session_id = :session_id AND r.listener_id IS NOT NULL
-  AND NOT EXISTS (SELECT 1 FROM handler_invocations AS i
-                  WHERE substr(i.trace_id, 1, 4) = substr(r.trace_id, 1, 4) AND i.trace_id = r.trace_id AND i.span_id = r.span_id)
-
--- interrupt_jobs: likewise
-INSERT INTO job_executions (job_id, session_id, execution_start_ts, duration_ms, status, trace_id, span_id,
-                            parent_span_id, link_trace_id, link_span_id, scheduled_ts, error_type, error_message)
-SELECT r.job_id, r.session_id, r.execution_start_ts,
-       max(0, (s.stopped_at - r.execution_start_ts) * 1000), 'error', r.trace_id, r.span_id,
-       r.parent_span_id, r.link_trace_id, r.link_span_id, r.scheduled_ts, 'ProcessInterrupted', :message
-FROM running AS r JOIN sessions AS s ON s.id = r.session_id
-WHERE r.session_id = :session_id AND r.job_id IS NOT NULL
-  AND NOT EXISTS (SELECT 1 FROM job_executions AS e
-                  WHERE substr(e.trace_id, 1, 4) = substr(r.trace_id, 1, 4) AND e.trace_id = r.trace_id AND e.span_id = r.span_id)
+-- in_flight: what a dead session had in flight, with what its rows and their parents need
+SELECT r.trace_id, r.span_id, r.parent_span_id, r.link_trace_id, r.link_span_id, r.execution_start_ts, r.scheduled_ts,
+       r.queue_ms, s.stopped_at, s.instance_id, v.name AS service, v.namespace, r.listener_id, r.job_id,
+       coalesce(l.app_key, j.app_key) AS app_key, coalesce(l.instance_index, j.instance_index) AS instance_index,
+       coalesce(l.name, j.job_name) AS name, l.topic, coalesce(l.handler_method, j.handler_method) AS handler_method
+FROM running AS r
+JOIN sessions AS s ON s.id = r.session_id
+JOIN services AS v ON v.id = s.service_id
+LEFT JOIN listeners AS l ON l.id = r.listener_id
+LEFT JOIN scheduled_jobs AS j ON j.id = r.job_id
+WHERE r.session_id = :session_id
 
 -- clear_running: they are rows now
 DELETE FROM running WHERE session_id = :session_id

@@ -1,0 +1,51 @@
+-- Rows from before there were rollups (handspan.store.backfill).
+
+-- waiting: which tables still have some, the oldest first, as one text
+SELECT json_group_array(json_array(table_name, next_id, last_id)) FROM backfills
+
+-- handler_minutes: a stretch of invocations by registration, session and minute, as one text: each row that SQLite
+-- hands over is a wait for the GIL. Without floor(), which not every SQLite has
+WITH stretch AS (
+    SELECT *, CAST(execution_start_ts AS INTEGER) - (execution_start_ts < CAST(execution_start_ts AS INTEGER)) AS second
+    FROM handler_invocations WHERE id >= :first AND id < :end)
+SELECT json_group_array(json_array(
+    listener_id, session_id, minute, errors, cancelled, dependency_failures, timeouts, interrupted, 0, max_delay_ns,
+    json(durations_ns)))
+FROM (
+    SELECT listener_id, session_id, second - ((second % 60) + 60) % 60 AS minute,
+           sum(status = 'error') AS errors, sum(status = 'cancelled') AS cancelled,
+           sum(status = 'error' AND error_type = 'DependencyError') AS dependency_failures,
+           sum(status = 'error' AND error_type = 'TimeoutError') AS timeouts,
+           sum(status = 'error' AND error_type = 'ProcessInterrupted') AS interrupted,
+           CAST(round(max(queue_ms) * 1e6) AS INTEGER) AS max_delay_ns,
+           json_group_array(CAST(round(duration_ms * 1e6) AS INTEGER)) AS durations_ns
+    FROM stretch GROUP BY listener_id, session_id, minute)
+
+-- job_minutes: likewise of executions
+WITH stretch AS (
+    SELECT *, CAST(execution_start_ts AS INTEGER) - (execution_start_ts < CAST(execution_start_ts AS INTEGER)) AS second
+    FROM job_executions WHERE id >= :first AND id < :end)
+SELECT json_group_array(json_array(
+    job_id, session_id, minute, errors, cancelled, dependency_failures, timeouts, interrupted, late, max_delay_ns,
+    json(durations_ns)))
+FROM (
+    SELECT job_id, session_id, second - ((second % 60) + 60) % 60 AS minute,
+           sum(status = 'error') AS errors, sum(status = 'cancelled') AS cancelled,
+           sum(status = 'error' AND error_type = 'DependencyError') AS dependency_failures,
+           sum(status = 'error' AND error_type = 'TimeoutError') AS timeouts,
+           sum(status = 'error' AND error_type = 'ProcessInterrupted') AS interrupted,
+           coalesce(sum(execution_start_ts - scheduled_ts > 5), 0) AS late,
+           CAST(round(max(execution_start_ts - scheduled_ts) * 1e6) AS INTEGER) * 1000 AS max_delay_ns,
+           json_group_array(CAST(round(duration_ms * 1e6) AS INTEGER)) AS durations_ns
+    FROM stretch GROUP BY job_id, session_id, minute)
+
+-- advance: so far it is done
+UPDATE backfills SET next_id = :next WHERE table_name = :table
+
+-- finish: it is done
+DELETE FROM backfills WHERE table_name = :table
+
+-- start_over: all rows that are there, for a file without anything that tells of them
+INSERT OR REPLACE INTO backfills
+SELECT 'handler_invocations', min(id), max(id) FROM handler_invocations HAVING max(id) IS NOT NULL
+UNION ALL SELECT 'job_executions', min(id), max(id) FROM job_executions HAVING max(id) IS NOT NULL
