@@ -13,11 +13,11 @@ REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 
 REASON_WORDS: Final[dict[Reason, str]] = {
     "predicate": "refused by its predicate",
-    "debounce": "replaced by a later event (debounce)",
-    "throttle": "too soon after an earlier event (throttle)",
-    "once": "after its only run (once)",
+    "debounce": "replaced by a later event",
+    "throttle": "too soon after another event",
+    "once": "after its only run",
     "missed": "missed: too late to run",
-    "overlapped": "left out: the run before was still going",
+    "overlapped": "left out: one was still running",
     "down": "due while the process was down",
     "skipped": "skipped by the host",
 }

@@ -24,7 +24,7 @@ from handspan.store import schema
 from seeded import DAY, HOUR, NOW, raw
 
 AT = instant_from_ns(int(NOW) * 10**9)
-REPORTS = ["status", "handlers", "jobs", "runs", "errors", "sessions", "losses"]
+REPORTS = ["status", "handlers", "jobs", "runs", "errors", "sessions", "losses", "skips"]
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 Run = Callable[..., tuple[int, str, str]]
@@ -33,7 +33,7 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture(autouse=True)
 def steady(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A known moment, a known width, a folder of its own."""
-    for module in ("reports", "maintenance", "pruning"):
+    for module in ("reports", "maintenance", "pruning", "skips"):
         monkeypatch.setattr(f"handspan.cli.{module}.now", lambda: AT)
     for name in ("NO_COLOR", "FORCE_COLOR", "HANDSPAN_DB", "HANDSPAN_DEBUG", "LINES"):
         monkeypatch.delenv(name, raising=False)
@@ -196,6 +196,10 @@ DOCUMENTS: dict[str, Any] = {
         {**SESSION_KEYS, "counts": dict.fromkeys(["runs", "errors", "interrupted"])}]},
     "losses": {"since": None, "total": None, "pruned": None, "abandoned_journals": None, "entries": None, "losses": [
         dict.fromkeys(["hour", "service", "session_id", "instance_id", "stage", "kind", "reason", "count"])]},
+    "skips": {"since": None, "until": None, "entries": None,
+              "totals": [dict.fromkeys(["reason", "words", "count", "first_at", "last_at"])],
+              "skips": [dict.fromkeys(["hour", "kind", "service", "app_key", "instance_index", "name", "reason", "words",
+                                       "count", "first_at", "last_at", "registration_id", "session_id"])]},
 }  # fmt: skip
 
 

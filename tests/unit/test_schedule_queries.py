@@ -55,23 +55,11 @@ def roll_up(conn: sqlite3.Connection) -> None:
             )
 
 
-# hour, kind, registration, session, reason, count, first, last
-SKIPS = [
-    (HOUR_NOW, "handler", 1, 4, "predicate", 340, HOUR_NOW + 1, NOW - 2),
-    (HOUR_NOW - 3600, "handler", 1, 4, "predicate", 60, HOUR_NOW - 3000, HOUR_NOW - 100),
-    (HOUR_NOW, "handler", 1, 4, "debounce", 4, HOUR_NOW + 5, HOUR_NOW + 6),
-    (HOUR_NOW, "job", 1, 4, "overlapped", 2, HOUR_NOW + 10, HOUR_NOW + 40),
-    (HOUR_NOW - 7 * 3600, "job", 2, 4, "down", 3, HOUR_NOW - 7 * 3600, HOUR_NOW - 7 * 3600 + 60),
-    (HOUR_NOW - 50 * 3600, "job", 2, 1, "missed", 9, HOUR_NOW - 50 * 3600 + 1, HOUR_NOW - 50 * 3600 + 2),
-]  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = seeded.build(tmp_path_factory.mktemp("house") / "house.db")
     with closing(sqlite3.connect(path, isolation_level=None)) as conn:
         roll_up(conn)
-        seeded.put(conn, "skips", SKIPS)
         conn.execute("INSERT INTO registration_holders (session_id, kind, registration_id) VALUES (4, 'job', 2)")
     return path
 

@@ -17,7 +17,7 @@ from handspan.store.queries import status as status_query
 from handspan.store.queries.runs import Kind, RunFilter, list_runs
 from handspan.store.service import DatabaseService
 
-__all__ = ["errors", "handlers", "jobs", "losses", "runs", "sessions", "status"]
+__all__ = ["errors", "handlers", "jobs", "losses", "refuse_unknown", "runs", "sessions", "status"]
 
 A_DAY: Final = "24h"
 A_WEEK: Final = "7d"
@@ -115,7 +115,7 @@ def runs(
         page = await list_runs(service, which, span.window, limit=limit)
         if not page.runs:
             for kind in which.kinds():
-                await _refuse_unknown(service, kind, which.name_of(kind))
+                await refuse_unknown(service, kind, which.name_of(kind))
         newest = page if page.runs else await list_runs(service, limit=1)
         return views.RunsView(page, span.words, which, newest.runs[0] if newest.runs else None)
 
@@ -182,7 +182,7 @@ def losses(db: Db = DEFAULT_DB, json: Json = False, since: Since = A_WEEK, limit
         show(*views.losses(found, at, words, limit))
 
 
-async def _refuse_unknown(db: DatabaseService, kind: Kind, name: str | None) -> None:
+async def refuse_unknown(db: DatabaseService, kind: Kind, name: str | None) -> None:
     """A name nobody registered is a slip of the pen rather than an empty answer."""
     if name is None:
         return

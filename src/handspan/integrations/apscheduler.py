@@ -22,7 +22,7 @@ from weakref import WeakSet
 from apscheduler import events as ap
 from apscheduler.executors.pool import ProcessPoolExecutor
 from apscheduler.job import Job as APSchedulerJob
-from apscheduler.schedulers.base import STATE_RUNNING
+from apscheduler.schedulers.base import STATE_RUNNING, STATE_STOPPED
 from apscheduler.util import iscoroutinefunction_partial
 
 from handspan.commands import ExecuteJob, Job
@@ -99,12 +99,13 @@ class Instrumentation:
         self._follow_all(None)
 
     def __call__(self) -> None:
-        """Undo it: runs are no longer recorded, the jobs' registrations are retired. Twice is once."""
+        """Undo it: runs are no longer recorded, the jobs' registrations are retired; or, of a scheduler that was shut
+        down, let go of, so that the next start counts what fell due meanwhile. Twice is once."""
         self._ended = True
         self._scheduler.remove_listener(self._noticed)
         while self._undo:
             self._undo.pop()()
-        self._forget(lambda _key: True)
+        self._forget(lambda _key: True, over=self._scheduler.state == STATE_STOPPED)
         _instrumented.discard(self._scheduler)
 
     # --- following the jobs: on whatever thread that happens -------------------------------------------------
@@ -207,13 +208,16 @@ class Instrumentation:
             stacklevel=registered_at_level(),
         )
 
-    def _forget(self, is_gone: Callable[[tuple[str, str]], bool]) -> None:
+    def _forget(self, is_gone: Callable[[tuple[str, str]], bool], *, over: bool = False) -> None:
         with self._mutex:
             going = {key: self._jobs.pop(key) for key in list(self._jobs) if is_gone(key)}
             self._gone.update((key, followed.handle) for key, followed in going.items())
             while len(self._gone) > GONE_JOBS:
                 self._gone.popitem(last=False)
         for followed in going.values():
+            if over:
+                followed.handle.release()
+                continue
             self._host.set_next_run(followed.handle, None)
             followed.handle.cancel()
 
