@@ -22,6 +22,7 @@ from handspan.store.retention import live_bytes
 
 __all__ = ["measure"]
 
+WEEK_US = 7 * 86_400 * 1_000_000
 AGAINST = "OTLP protobuf of one span"
 
 
@@ -31,7 +32,8 @@ def measure(size: Size) -> list[Row]:
         path = Path(directory)
         plain = _bytes_a_run(path / "plain.db", runs)
         linked = _bytes_a_run(path / "linked.db", runs // 2, link=True)
-        failed = _bytes_a_run(path / "failed.db", runs // 2, error=True)
+        failed = _bytes_a_run(path / "failed.db", runs // 2, errors=1.0)
+        week, rollups = _bytes_of_a_week(path / "week.db", runs)
     return [
         row(
             "bytes.plain",
@@ -47,17 +49,41 @@ def measure(size: Size) -> list[Row]:
         row(
             "bytes.failed", "  that failed (20 distinct tracebacks)", AGAINST, "B", [failed], [_otlp_bytes(error=True)]
         ),
+        row(
+            "bytes.week",
+            "  of seven days, 2 % failed, rollups and all",
+            AGAINST,
+            "B",
+            [week],
+            [_otlp_bytes()],
+            None,
+            f"{runs:,} runs of 60 skewed handlers in seven days; rollups are {rollups:.0f} B of it",
+        ),
     ]
 
 
-def _bytes_a_run(path: Path, runs: int, *, link: bool = False, error: bool = False) -> float:
+def _bytes_a_run(path: Path, runs: int, *, link: bool = False, errors: float = 0.0) -> float:
     with store_fill.database(path) as (conn, parents):
-        for segment in store_fill.segments(1, link=link, error=error):  # parents, statistics: not a run's
+        for segment in store_fill.segments(1, link=link, errors=errors):  # parents, statistics: not a run's
             commit_segment(conn, parents, segment, time())
         before = _live_bytes(conn)
-        for segment in store_fill.segments(runs, first=2, link=link, error=error):
+        for segment in store_fill.segments(runs, first=2, link=link, errors=errors):
             commit_segment(conn, parents, segment, time())
         return (_live_bytes(conn) - before) / runs
+
+
+def _bytes_of_a_week(path: Path, runs: int) -> tuple[float, float]:
+    """Of a run in a file that took seven days, and what rollups have of it. A commit a minute: more often, the same
+    buckets are only written more often."""
+    apart_us = WEEK_US // runs
+    with store_fill.database(path) as (conn, parents):
+        before = _live_bytes(conn)
+        size = max(1, 60_000_000 // apart_us)
+        for segment in store_fill.segments(runs, size=size, errors=0.02, apart_us=apart_us, skewed=True):
+            commit_segment(conn, parents, segment, time())
+        after = _live_bytes(conn)
+        conn.execute("DELETE FROM rollups")
+        return (after - before) / runs, (after - _live_bytes(conn)) / runs
 
 
 def _live_bytes(conn: sqlite3.Connection) -> int:

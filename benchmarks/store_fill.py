@@ -36,19 +36,31 @@ def registrations(count: int) -> dict[int, Registration]:
 
 
 def segments(
-    count: int, *, listeners: int = 60, size: int = SEGMENT, first: int = 1, link: bool = False, error: bool = False
+    count: int,
+    *,
+    listeners: int = 60,
+    size: int = SEGMENT,
+    first: int = 1,
+    link: bool = False,
+    errors: float = 0.0,
+    apart_us: int = 5_000,
+    skewed: bool = False,
 ) -> Iterator[Segment]:
-    """Runs of many listeners as they come: starts a few milliseconds apart, durations long-tailed."""
+    """Runs of many listeners as they come: starts ``apart_us`` apart, durations long-tailed. ``errors``: the share
+    that fails, 40 messages from each of 20 stacks. ``skewed``: the busiest listener has a fifth of all runs."""
     chance = random.Random(first)
     ids = OwnTracerProvider(Resource({})).id_generator  # as commands get them: indexes feel the difference
     known = registrations(listeners)
+    shares = [1 / rank if skewed else 1.0 for rank in range(1, listeners + 1)]
     now = int(time() * 1e6)
     made = 0
     number = first
     while made < count:
         records = []
-        for _ in range(min(size, count - made)):
-            now += int(chance.expovariate(1 / 5_000)) + 1
+        whose = chance.choices(range(1, listeners + 1), shares, k=min(size, count - made))
+        for listener in whose:
+            now += int(chance.expovariate(1 / apart_us)) + 1
+            error = chance.random() < errors
             records.append(
                 SpanRecord(
                     ids.generate_trace_id().to_bytes(16, "big"),
@@ -56,7 +68,7 @@ def segments(
                     now * 1000,
                     int(chance.lognormvariate(15, 1.5)),
                     "error" if error else "success",
-                    chance.randint(1, listeners),
+                    listener,
                     link_trace_id=ids.generate_trace_id().to_bytes(16, "big") if link else None,
                     link_span_id=ids.generate_span_id().to_bytes(8, "big") if link else None,
                     queue_ns=int(chance.expovariate(1 / 300_000)) if link else None,
@@ -74,7 +86,11 @@ def segments(
 def database(path: Path) -> Iterator[tuple[sqlite3.Connection, Parents]]:
     """A current handspan file, opened as the writer opens it."""
     conn = open_for_writing(str(path), busy_timeout=30)
+    parents = Parents(conn)
+    conn.execute("BEGIN IMMEDIATE")
+    parents.rollups.own_session = parents.session_id(SESSION, time())  # as the writer's, whose buckets stay in memory
+    conn.execute("COMMIT")
     try:
-        yield conn, Parents(conn)
+        yield conn, parents
     finally:
         conn.close()

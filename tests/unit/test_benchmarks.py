@@ -30,6 +30,7 @@ REPORTED_ONLY = {
     "writer.busy",
     "bytes.linked",
     "bytes.failed",
+    "bytes.week",
     "delay.p999",
     "delay.sdk.p99",
     "delay.sdk.p999",
