@@ -8,6 +8,7 @@ from typing import Any
 from whenever import Instant
 
 from handspan.errors import HandspanError
+from handspan.records import DueBetween
 from handspan.runtime.moments import to_datetime, to_instant
 
 __all__ = ["APScheduler", "apscheduler", "due", "due_between"]
@@ -56,10 +57,14 @@ def due() -> None:
     """What APScheduler believes it runs."""
 
 
-def due_between(trigger: Any, first: Instant, until: Instant) -> Iterator[Instant]:
-    """The moments of a trigger from one of them on."""
-    moment: datetime | None = to_datetime(first, UTC)
-    end = to_datetime(until, UTC)
-    while moment is not None and moment <= end:
-        yield to_instant(moment)
-        moment = trigger.get_next_fire_time(moment, moment)
+def due_between(trigger: Any, kind: str | None) -> DueBetween | None:
+    """The moments of a cron trigger from one of them on; an interval's length, and one moment, tell by themselves."""
+
+    def moments(first: Instant, until: Instant) -> Iterator[Instant]:
+        moment: datetime | None = to_datetime(first, UTC)
+        end = to_datetime(until, UTC)
+        while moment is not None and moment <= end:
+            yield to_instant(moment)
+            moment = trigger.get_next_fire_time(moment, moment)
+
+    return moments if kind == "cron" else None

@@ -188,6 +188,8 @@ class Scheduler(Schedule):
     scheduled and cancelled from any thread. ``timezone``: default the machine's.
     """
 
+    _due_between = staticmethod(due_between)
+
     def __init__(self, host: Host, *, timezone: str | tzinfo | None = None) -> None:
         self.host = host
         library = apscheduler()
@@ -287,7 +289,7 @@ class Scheduler(Schedule):
             trigger_type=described[0],
             trigger_value=described[1],
             repeat=described[0] is not None,
-            due_between=partial(due_between, trigger) if described[0] == "cron" else None,
+            due_between=self._due_between(trigger, described[0]),
             timeout=options.get("timeout"),
             on_error=options.get("on_error"),
             stacklevel=options.get("stacklevel", 1),
