@@ -22,7 +22,16 @@ from handspan.errors import HandspanError
 from handspan.records import CANCELLED, ERROR, SUCCESS, Run, Status
 from handspan.redaction import Redactor
 
-__all__ = ["ExecutionResult", "OutcomeLimits", "error_type_of", "fail", "is_expected", "message_of"]
+__all__ = [
+    "ExecutionResult",
+    "OutcomeLimits",
+    "described",
+    "error_type_of",
+    "fail",
+    "is_expected",
+    "message_of",
+    "shortened",
+]
 
 CACHED_STACKS: Final = 256
 _UNREDACTED: Final = Redactor(())
@@ -84,10 +93,19 @@ def fail(run: Run, error: BaseException, limits: OutcomeLimits, *, deadline: flo
         return
     run.status = ERROR
     run.error_type, run.exception_type = _NAME(kind), error_type_of(kind)
-    run.error_message = _cut(message_of(error), limits)
+    run.error_message = shortened(message_of(error), limits)
     run.error_traceback, tail = _traceback_of(error, limits)
     usual = f"{run.exception_type}: {run.error_message}" if run.error_message else run.exception_type
     run.exception_tail = None if tail in (None, usual) else tail
+
+
+def described(error: BaseException, limits: OutcomeLimits) -> tuple[str, str, str]:
+    """An exception that somebody logged: type, message, and traceback as Python prints it."""
+    kind, message = error_type_of(type(error)), shortened(message_of(error), limits)
+    stack, tail = _traceback_of(error, limits)
+    if tail is None:
+        tail = f"{kind}: {message}" if message else kind
+    return kind, message, (stack or "") + tail
 
 
 def is_expected(error: BaseException) -> bool:
@@ -95,7 +113,7 @@ def is_expected(error: BaseException) -> bool:
     return issubclass(type(error), HandspanError)
 
 
-def error_type_of(kind: type[BaseException]) -> str:
+def error_type_of(kind: type) -> str:
     """OpenTelemetry's ``error.type``: the qualified class, named as Python prints it."""
     try:
         module = kind.__module__
@@ -153,7 +171,7 @@ def _full_text(error: BaseException, limits: OutcomeLimits) -> tuple[str, str]:
     if issubclass(type(error), BaseExceptionGroup) or not text.endswith(tail):
         return _cut_middle(text, limits), ""
     text = _cut_middle(text.removesuffix(tail), limits)
-    return text, _cut(tail.rstrip("\n"), limits)
+    return text, shortened(tail.rstrip("\n"), limits)
 
 
 def _shorten(exception: traceback.TracebackException) -> None:
@@ -201,7 +219,8 @@ def _frame_lines(tb: TracebackType) -> list[str]:
     return [*lines[:half], f"  ... {len(lines) - MAX_FRAMES} frames cut by handspan ...\n", *lines[-half:]]
 
 
-def _cut(text: str, limits: OutcomeLimits) -> str:
+def shortened(text: str, limits: OutcomeLimits) -> str:
+    """Without secrets, and without what is past ``max_message_chars``: then it says so."""
     limit = limits.max_message_chars
     first = limits.redactor.head(text, limit)
     return first if len(text) <= limit else f"{first} ... ({len(text) - limit} characters cut by handspan)"

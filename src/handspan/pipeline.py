@@ -16,14 +16,16 @@ from typing import Any
 from handspan._version import __version__
 from handspan.clock import Clock, instant_from_ns
 from handspan.instruments import Health
+from handspan.outcome import OutcomeLimits
 from handspan.recording.exporting import is_exported_to
 from handspan.recording.journal import Journal
+from handspan.recording.logs import RunLogHandler
 from handspan.recording.processor import DurableSpanProcessor
 from handspan.recording.replay import JournalFiles
 from handspan.recording.skips import Skips
 from handspan.records import Registration, Session
 from handspan.redaction import redactor_for
-from handspan.settings import Settings
+from handspan.settings import Settings, log_level_number
 from handspan.store.journalling import leave_behind
 from handspan.store.liveness import SessionLock, sidecar_dir
 from handspan.store.sessions import INTERRUPTED_MESSAGE
@@ -80,6 +82,7 @@ class Pipeline:
             idempotent=lambda: is_exported_to(settings.db),
         )
         self.skips = Skips(self.processor, clock)
+        self._logs = self._new_log_handler()
         self.writer = self._new_writer()
         self._first: threading.Lock | None = None  # in a forked child: locked once its writer runs
         self._without_sqlite = False
@@ -90,6 +93,8 @@ class Pipeline:
     def start(self) -> None:
         self._wire()
         self.writer.start()
+        if self._logs is not None:
+            self._logs.install()
 
     def _say_it_is_not_open(self) -> None:
         self.processor.queue.on_work = lambda: None
@@ -99,6 +104,8 @@ class Pipeline:
         """Record what still runs as interrupted, commit, end the session. ``dying``: the process ends with this, and
         what other threads still finish until then is the journal's, for the next start."""
         self.processor.interrupt_running(self._clock.monotonic_ns(), INTERRUPTED_MESSAGE)
+        if self._logs is not None:
+            self._logs.remove()
         if self._without_sqlite:
             self.processor.close()
             leave_behind(self.processor.queue, self._lock, "forked in the middle of a transaction", keep=True)
@@ -174,6 +181,14 @@ class Pipeline:
             spilled=queue.spilled,
             journal_trouble=queue.journal_trouble,
         )
+
+    def _new_log_handler(self) -> RunLogHandler | None:
+        settings, level = self._settings, log_level_number(self._settings.log_level)
+        if level is None:
+            return None
+        redactor = redactor_for(settings.redact_keys)
+        limits = OutcomeLimits(settings.log_max_chars, settings.max_traceback_chars, redactor)
+        return RunLogHandler(self.processor, level, limits, settings.log_max_records)
 
     def _new_writer(self) -> Writer:
         files = JournalFiles(sidecar_dir(self._path))

@@ -20,6 +20,8 @@ __all__ = [
     "DueBetween",
     "Journals",
     "ListenerRegistration",
+    "LogLine",
+    "LogLines",
     "Loss",
     "Orphan",
     "Recorder",
@@ -29,8 +31,6 @@ __all__ = [
     "Segment",
     "SegmentSource",
     "Session",
-    "SkipSource",
-    "Skipped",
     "SpanRecord",
     "Status",
 ]
@@ -40,8 +40,6 @@ SUCCESS: Final[Status] = "success"
 ERROR: Final[Status] = "error"
 CANCELLED: Final[Status] = "cancelled"
 
-
-HOUR_NS: Final = 3_600 * 10**9
 
 # --- registrations ------------------------------------------------------------------------------
 
@@ -141,6 +139,21 @@ class Loss:
     count: int
 
 
+# --- log lines ---------------------------------------------------------------------------------------
+
+LogLine = tuple[float, int, str, str, bytes | None, dict[str, Any] | None]
+"""Time (UTC epoch seconds), level as the logging module counts, logger, message, the child span it was written in
+(None: the command's own), attributes. Plain, so that it can be a part of a record; a journal gives a list back."""
+
+
+class LogLines(Protocol):
+    """What a run logged so far."""
+
+    def add(self, line: LogLine) -> None: ...
+
+    def lines(self) -> list[LogLine]: ...
+
+
 # --- spans -----------------------------------------------------------------------------------------
 
 
@@ -184,6 +197,8 @@ class SpanRecord(msgspec.Struct, frozen=True, array_like=True, omit_defaults=Tru
     """OpenTelemetry's SpanKind number."""
     was_running: bool = False
     """A commit while it ran put it into ``running``: its end takes it out."""
+    logs: list[LogLine] | None = None
+    """What was logged while it ran."""
 
 
 class Run:
@@ -205,6 +220,7 @@ class Run:
         "in_running",
         "link_span_id",
         "link_trace_id",
+        "logs",
         "number",
         "owner",
         "parent_span_id",
@@ -247,6 +263,8 @@ class Run:
         """Taken: nobody may take it again. It is in flight all the same until it is in a segment."""
         self.gone = False
         """It ended where there was no room to take it out."""
+        self.logs: LogLines | None = None
+        """None until the first line: a run that logs nothing pays nothing."""
 
 
 # --- the segment: the unit of commit ------------------------------------------------------------------
@@ -296,34 +314,6 @@ class Recorder(Protocol):
     def hand_over(self, run: Run) -> None:
         """The span ended without reaching recording (unsampled, or another processor raised)."""
         ...
-
-
-@dataclass(slots=True)
-class Skipped:
-    """What one registration did not run, for one reason, in one hour."""
-
-    number: int
-    registration: Registration
-    reason: str
-    count: int
-    first_ns: int
-    last_ns: int
-    ends_ns: int = 0
-    """When the hour does."""
-
-    def __post_init__(self) -> None:
-        self.ends_ns = (self.first_ns // HOUR_NS + 1) * HOUR_NS
-
-
-class SkipSource(Protocol):
-    """Where the writer gets those counts. Taken, they are its to write or to put back."""
-
-    @property
-    def waiting(self) -> bool: ...
-
-    def take(self) -> list[Skipped]: ...
-
-    def put_back(self, entries: list[Skipped]) -> None: ...
 
 
 class SegmentSource(Protocol):

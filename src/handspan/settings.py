@@ -3,6 +3,7 @@
 Each default carries its unit and reason. ``docs/settings.md`` documents every one (a test checks).
 """
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
@@ -12,7 +13,7 @@ import msgspec
 
 from handspan.errors import SettingsError
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "log_level_number"]
 
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -106,6 +107,16 @@ class Settings:
     max_traceback_chars: Count = 32_000
     """Longer tracebacks are cut in the middle, and say so."""
 
+    log_level: str = "INFO"
+    """Lines logged while a command runs are kept from this level on: a name of the logging module, or ``OFF``. What the
+    root logger and others let pass is theirs to say: this changes no level."""
+
+    log_max_records: Annotated[int, msgspec.Meta(ge=2, le=10_000)] = 100
+    """Lines kept of one run: the first half and the newest. A line in between says how many are missing."""
+
+    log_max_chars: Annotated[int, msgspec.Meta(ge=50, le=100_000)] = 2_000
+    """Longer lines are cut, and say so. So are the tracebacks in them, at four times as many characters."""
+
     redact_keys: tuple[KeyWord, ...] = ("default",)
     """Words of keys whose values are replaced by ``[redacted]`` before anything is stored. ``default`` stands for
     :data:`handspan.redaction.DEFAULT_KEYS`, ``-word`` takes one out, none at all turns redaction off."""
@@ -147,6 +158,8 @@ class Settings:
                 found[name] = msgspec.convert(value, types[name], strict=strict)
             except msgspec.ValidationError as error:
                 raise SettingsError(f"The setting {name!r} cannot be {value!r}: {error}.") from None
+        if "log_level" in found:
+            log_level_number(found["log_level"])
         words = found.get("redact_keys", ())
         if words and all(word.startswith("-") for word in words):  # it would take out of nothing, and redact nothing
             raise SettingsError(
@@ -154,6 +167,18 @@ class Settings:
                 hint=f"Begin with the default: {','.join(('default', *words))}.",
             )
         return found
+
+
+def log_level_number(level: str) -> int | None:
+    """Of the setting ``log_level``; None for ``OFF``."""
+    known = {name.upper(): number for name, number in logging.getLevelNamesMapping().items()}
+    name = level.strip().upper()
+    if name == "OFF":
+        return None
+    if name not in known:
+        choices = ", ".join([*sorted(known, key=lambda each: (known[each], each)), "OFF"])
+        raise SettingsError(f"The setting 'log_level' cannot be {level!r}.", hint=f"Choose one of: {choices}.")
+    return known[name]
 
 
 def _from_text(field: "Field[Any]", text: str) -> Any:

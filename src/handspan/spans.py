@@ -23,6 +23,7 @@ __all__ = [
     "ApiTracer",
     "CommandTracer",
     "activate",
+    "child_span_id",
     "exception_attributes",
     "outcome_attributes",
     "run_of",
@@ -46,6 +47,17 @@ def run_of(context: Context | None) -> Run | None:
     """The run a span is started under, if any."""
     found = otel_context.get_value(RUN_KEY, context)
     return found if isinstance(found, Run) else None
+
+
+def child_span_id(run: Run) -> bytes | None:
+    """The current span's id, if it is a child of the run; None in the run's own."""
+    span = trace.get_current_span()
+    if getattr(span, "run", None) is run:  # our light one, whose context would have to be made
+        return None
+    context = span.get_span_context()
+    if context.trace_id != run.trace_id or context.span_id in (0, run.span_id):
+        return None
+    return context.span_id.to_bytes(8, "big")
 
 
 # OpenTelemetry keeps this key to itself; asking it for a context that holds nothing else tells.

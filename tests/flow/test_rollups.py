@@ -138,6 +138,8 @@ class Field:
             commit_segment(self.conn, self.parents, segment, NOW)
 
     def prune(self, *_):
+        """What is pruned and comes again is a row committed again: an export is retried within seconds, not days."""
+        self.last = None
         for _ in Retention(self.conn, days=7, max_bytes=10**9).run(NOW):
             pass
 

@@ -2,11 +2,14 @@
 
 import errno
 import os
+import struct
 import tempfile
 import threading
+import zlib
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -17,6 +20,7 @@ from handspan.recording import journal as journal_module
 from handspan.recording.convert import run_record
 from handspan.recording.frames import HEADER, end_frame, read_page, read_records, seal_frame, start_frame
 from handspan.recording.journal import JOURNAL_FULL, Journal, Page
+from handspan.recording.logs import RunLogs
 from handspan.recording.queue import SegmentQueue
 from handspan.recording.replay import JournalFiles
 from handspan.records import ListenerRegistration, Run, ScheduledJobRegistration, Session, SpanRecord
@@ -122,6 +126,40 @@ def test_what_the_format_cannot_hold_is_kept_as_text(page):
     (read,) = read_records(read_page(page.path).tail).ended
     assert read.attributes == {"big": 2**80, "cut": "\\ud800", "bytes": b"\0"}
     assert read.error_message == "\\udfff"
+
+
+LINES = [(10.5, 20, "house", "one", None, {"code.line.number": 1}), (11.0, 40, "house", "two", b"child--8", None)]
+
+
+@pytest.mark.parametrize("attributes", [None, {"odd": "\ud800"}], ids=["plain", "as-json"])
+def test_log_lines_travel_with_their_run(page, attributes):
+    """In both kinds of an end; an entry without lines is as short as it was."""
+    run = a_run(1)
+    short = len(end_frame(run_record(run)))
+    run.logs = RunLogs(10)
+    for line in LINES:
+        run.logs.add(line)
+    page.append(end_frame(run_record(run, attributes)))
+    page.append(end_frame(run_record(a_run(2))))
+    page.append(seal_frame(1, []))
+    (_, extent, _) = read_page(page.path).sealed[0]
+    first, second = read_records(extent).ended
+    assert [tuple(line) for line in first.logs] == LINES
+    assert second.logs is None
+    assert len(end_frame(run_record(a_run(2)))) == short
+
+
+@pytest.mark.parametrize("kind", [4, 5], ids=["end", "end-as-json"])
+def test_an_earlier_versions_end_has_no_lines(page, kind):
+    """The field came last: a journal written before is read as it was."""
+    record = run_record(a_run(1), None, None)
+    fields = [*msgspec.structs.astuple(record)][:-1]
+    payload = msgspec.msgpack.encode(fields)
+    page.append(struct.pack("<IIB", len(payload), zlib.crc32(payload, kind), kind) + payload)
+    page.append(seal_frame(1, []))
+    content = read_page(page.path)
+    assert content.damaged == 0
+    assert read_records(content.sealed[0][1]).ended == [record]
 
 
 def test_a_session_nobody_can_pack_is_kept_without_its_resource(tmp_path):

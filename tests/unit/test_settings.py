@@ -168,3 +168,16 @@ def test_a_list_of_keys_that_would_redact_nothing_is_refused(words):
     """A typo must not turn redaction off without a word."""
     with pytest.raises(SettingsError, match="redact_keys"):
         Settings.load({}, redact_keys=words)
+
+
+@pytest.mark.parametrize("level", ["LOUD", "20", ""])
+def test_a_level_that_is_none_lists_those_there_are(level):
+    """From the least to the most severe, with what turns it off."""
+    with pytest.raises(SettingsError, match=r"Choose one of: NOTSET, DEBUG, INFO, WARN, WARNING, .*CRITICAL, .*OFF"):
+        Settings.load({}, log_level=level)
+
+
+@pytest.mark.parametrize("level", ["debug", "Off", " ERROR ", "CRITICAL"])
+def test_a_level_is_a_name_in_any_case(level):
+    """As the logging module has them."""
+    assert Settings.load({"HANDSPAN_LOG_LEVEL": level}).log_level == level

@@ -61,6 +61,7 @@ def run_record(run: Run, attributes: dict[str, Any] | None = None, extra: dict[s
         attributes,
         extra or _run_extra(run),
         was_running=run.in_running,
+        logs=None if run.logs is None else run.logs.lines(),
     )
 
 

@@ -13,7 +13,7 @@ and two zero bytes, and holds *frames* back to back (all numbers little-endian):
     3 START         [trace_id, span_id, start_ns, number, parent_span_id, link_trace_id, link_span_id,
                      scheduled_ns, queue_ns]: a command begins; what follows it of NULLs is left out
     4 END           the finished span: SpanRecord's fields in their order
-    5 END_JSON      the same, its attributes and extra as JSON text: what MessagePack cannot hold
+    5 END_JSON      the same, its attributes, extra and log lines as JSON text: what MessagePack cannot hold
     6 SEAL          [number, [[hour_ns, stage, kind, reason, count], ...]]: all frames since the last SEAL
                     are segment ``number``; with it came these losses
 
@@ -77,7 +77,7 @@ _KINDS: Final = range(SESSION, SEAL + 1)
 
 _TYPES: Final = {"listener": ListenerRegistration, "job": ScheduledJobRegistration}
 _FIELDS: Final = SpanRecord.__struct_fields__
-_ATTRIBUTES, _EXTRA = _FIELDS.index("attributes"), _FIELDS.index("extra")
+_AS_JSON: Final = tuple(map(_FIELDS.index, ("attributes", "extra", "logs")))
 
 
 def _instant_to_ns(value: Any) -> Any:
@@ -164,7 +164,7 @@ def seal_frame(number: int, losses: list[Loss]) -> bytes:
 def _with_json(record: SpanRecord) -> list[Any]:
     fields = msgspec.structs.astuple(record)
     values: list[Any] = [_held(value) for value in fields]
-    for index in (_ATTRIBUTES, _EXTRA):
+    for index in _AS_JSON:
         if values[index] is not None:
             values[index] = attributes_json(values[index])
     return values
@@ -306,7 +306,7 @@ def _started(values: list[Any]) -> SpanRecord:
 
 def _ended(values: list[Any], *, json: bool) -> SpanRecord:
     if json:
-        for index in (_ATTRIBUTES, _EXTRA):
-            if values[index] is not None:
+        for index in _AS_JSON:
+            if index < len(values) and values[index] is not None:  # an earlier version's has no log lines
                 values[index] = attributes_from_json(values[index])
     return SpanRecord(*values)

@@ -11,9 +11,10 @@ RECORD_BYTES: Final = 500  # a SpanRecord, its ids and its place in the list; te
 
 def size_of(record: SpanRecord) -> int:
     if record.error_type is None and record.attributes is None and record.extra is None and record.name is None:
-        return RECORD_BYTES
+        return RECORD_BYTES if record.logs is None else RECORD_BYTES + _size_of_value(record.logs)
     texts = len(record.error_message or "") + len(record.error_traceback or "") + len(record.name or "")
-    return RECORD_BYTES + texts + _size_of_value(record.attributes) + _size_of_value(record.extra)
+    values = map(_size_of_value, (record.attributes, record.extra, record.logs))
+    return RECORD_BYTES + texts + sum(values)
 
 
 def _size_of_value(value: object) -> int:

@@ -15,8 +15,7 @@ from whenever import Instant
 
 from handspan.clock import Clock, SystemClock, to_ns
 from handspan.commands import Handle
-from handspan.reasons import REASONS, Reason
-from handspan.records import Skipped
+from handspan.reasons import REASONS, Reason, Skipped
 
 __all__ = ["Skips"]
 

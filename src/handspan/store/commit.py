@@ -69,7 +69,7 @@ def write_records(conn: sqlite3.Connection, parents: Parents, segment: Segment, 
     """Rows, and what is told of them elsewhere (rollups), inside the caller's transaction."""
     for target, records, to_row in plan(segment, session_id, parents):
         fresh = _not_yet_stored(conn, target, records) if segment.idempotent else records
-        _insert(conn, target, fresh, to_row)
+        _insert(conn, target, target.each(fresh), to_row)
         if target.kind is not None:
             parents.rollups.count(target.kind, session_id, fresh, partial(_parent_id, parents, segment))
     parents.rollups.write()
@@ -89,9 +89,7 @@ def add_losses(conn: sqlite3.Connection, session_id: int, losses: Iterable[Loss]
         conn.execute(_SQL["add_loss"], values | {"kind": loss.kind, "reason": loss.reason, "count": loss.count})
 
 
-def _insert(
-    conn: sqlite3.Connection, target: Target, records: Sequence[SpanRecord], to_row: Callable[[SpanRecord], Row]
-) -> None:
+def _insert(conn: sqlite3.Connection, target: Target, records: Sequence[Any], to_row: Callable[[Any], Row]) -> None:
     start, size = 0, CHUNK_ROWS
     while start < len(records):  # a remainder goes in halving sizes: eight statements at most, all of them cached
         if len(records) - start < size:

@@ -8,7 +8,7 @@ Counting is ``INSERT ... SELECT``: to fetch the rows would cost a wait for the G
 import math
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -163,7 +163,9 @@ class Doomed:
                 yield from self._delete_spans()
             for kind in KINDS:
                 if self._ask("SELECT 1 FROM temp.doomed WHERE kind = ? LIMIT 1", (kind,)):
-                    self._delete(kind, [for_kind(_SQL["count_runs"], kind), for_kind(_SQL["delete_runs"], kind)])
+                    lines = yield from self._delete_lines(kind)
+                    names = ("count_runs", "delete_lines", "delete_runs")
+                    self._delete(kind, [for_kind(_SQL[name], kind) for name in names], {"room": -1}, lines)
             self._note()
             self._conn.execute(_SQL["spared"])
         self._batch, self._waiting = self._batch + 1, 0
@@ -201,9 +203,21 @@ class Doomed:
             self._waiting -= chosen
             yield
 
-    def _delete(self, kind: str, sql: list[str], values: dict[str, Any] | None = None) -> None:
+    def _delete_lines(self, kind: RunKind) -> Generator[None, None, int]:
+        """What was logged in them, as long as that is more than a batch: a run may have a hundred lines. How many are
+        left, to go with the runs."""
+        while True:
+            size = self._batches.size
+            (left,) = self._ask(for_kind(_SQL["doomed_lines"], kind), {"room": size})
+            if left < size:
+                return int(left)
+            with self._batches.one(size):
+                self._conn.execute(for_kind(_SQL["delete_lines"], kind), {"room": size})
+            yield
+
+    def _delete(self, kind: str, sql: list[str], values: dict[str, Any] | None = None, lines: int = 0) -> None:
         deleted = 0
-        with self._batches.one(self._waiting):
+        with self._batches.one(self._waiting + lines):
             for each in sql:
                 deleted = self._conn.execute(each, {"hour": self._hour, **(values or {})}).rowcount
         self.rows[kind] += deleted

@@ -1,8 +1,8 @@
 """A segment the store refuses: find the record, give up that one, keep the rest.
 
 Some values no SQLite or driver can take. Retrying would stop recording for good, so the segment is halved
-until the record is alone. The parts are committed by themselves; ``idempotent``, because a failure that can
-pass may come in between, and then the whole segment is tried again.
+until the record is alone; what a run logged is given up before the run is. The parts are committed by themselves;
+``idempotent``, because a failure that can pass may come in between, and then the whole segment is tried again.
 """
 
 import logging
@@ -10,6 +10,8 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
+
+from msgspec import structs
 
 from handspan.errors import DatabaseError
 from handspan.records import Segment
@@ -52,6 +54,11 @@ def commit_what_can_be(
             segment.idempotent = True  # if it comes again, some of its parts are in the file
             for half in _halves(segment):
                 commit_what_can_be(conn, parents, half, now, rejected)
+            return
+        if any(record.logs for record in segment.records):
+            _log.error("What a run logged could not be stored: %s: %s", type(error).__name__, error)
+            without = replace(segment, records=[structs.replace(record, logs=None) for record in segment.records])
+            commit_what_can_be(conn, parents, without, now, lambda _: rejected(replace(segment, losses=[])))
             return
         _log.error("One span could not be stored and is given up: %s: %s", type(error).__name__, error)
         rejected(replace(segment, losses=[]))

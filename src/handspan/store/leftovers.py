@@ -25,7 +25,7 @@ SESSIONS_WORTH: Final = 1000  # about 300 kB
 KEEP_INCIDENTS: Final = 2_000
 SESSIONS_AT_ONCE: Final = 5000
 STRETCH: Final = 10_000
-_ROWS: Final = ("handler_invocations", "job_executions", "spans")
+_ROWS: Final = ("handler_invocations", "job_executions", "spans", "log_records")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from handspan.clock import to_epoch
-from handspan.records import SUCCESS, ListenerRegistration, Segment, SpanRecord
+from handspan.records import SUCCESS, ListenerRegistration, LogLine, Segment, SpanRecord
 from handspan.serialize import attributes_json, clean_text
 from handspan.store.parents import Parents
 from handspan.store.rollups import Kind
@@ -17,7 +17,7 @@ from handspan.store.rollups import Kind
 __all__ = ["Row", "Target", "plan"]
 
 Row = tuple[Any, ...]
-Rows = tuple["Target", list[SpanRecord], Callable[[SpanRecord], Row]]
+Rows = tuple["Target", list[SpanRecord], Callable[[Any], Row]]
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Target:
     verb: str = "INSERT"
     kind: Kind | None = None
     """Of the runs whose rows these are."""
+    each: Callable[[list[SpanRecord]], list[Any]] = list
+    """What of the records becomes a row each; in the usual case they themselves do."""
 
     @classmethod
-    def of(
-        cls, table: str, columns: str, exists: str | None = None, verb: str = "INSERT", kind: Kind | None = None
-    ) -> "Target":
-        return cls(table, columns, f"({', '.join('?' * len(columns.split(',')))})", exists, verb, kind)
+    def of(cls, table: str, columns: str, exists: str | None = None, **options: Any) -> "Target":
+        return cls(table, columns, f"({', '.join('?' * len(columns.split(',')))})", exists, **options)
 
 
 _COMMON: Final = (
@@ -60,6 +60,18 @@ SPAN: Final = Target.of(
     "session_id, trace_id, span_id, parent_span_id, name, kind, start_ns, duration_ns, status, attributes, extra",
     "span_exists",
 )
+
+
+def _lines(records: list[SpanRecord]) -> list[tuple[SpanRecord, LogLine]]:
+    return [(record, line) for record in records for line in record.logs or ()]
+
+
+LOG: Final = Target.of(
+    "log_records",
+    "session_id, trace_id, run_span_id, span_id, logged_at, level, logger, message, attributes",
+    "lines_exist",  # of the run: they came in the transaction that brought all of them
+    each=_lines,
+)
 RUNNING: Final = Target.of(
     "running",
     "session_id, trace_id, span_id, parent_span_id, link_trace_id, link_span_id, execution_start_ts, listener_id, "
@@ -76,6 +88,7 @@ def plan(segment: Segment, session_id: int, parents: Parents) -> Iterator[Rows]:
     yield HANDLER, handlers, rows.handler
     yield JOB, jobs, rows.job
     yield SPAN, spans, rows.span
+    yield LOG, [record for record in segment.records if record.logs], rows.log
     yield RUNNING, segment.running, rows.running
 
 
@@ -144,6 +157,20 @@ class _Rows:
             record.status,
             _json(record.attributes),
             _json(record.extra),
+        )
+
+    def log(self, each: tuple[SpanRecord, LogLine]) -> Row:
+        record, (logged_at, level, logger, message, span_id, attributes) = each
+        return (
+            self._session_id,
+            record.trace_id,
+            record.span_id,
+            span_id,
+            logged_at,
+            level,
+            clean_text(logger),
+            clean_text(message),
+            _json(attributes),
         )
 
     def running(self, record: SpanRecord) -> Row:

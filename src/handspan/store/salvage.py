@@ -45,6 +45,7 @@ _TABLES: Final = (
     "handler_invocations",
     "job_executions",
     "spans",
+    "log_records",
     "losses",
     "incidents",
 )

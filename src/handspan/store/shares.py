@@ -3,8 +3,8 @@
 Every registration has the same share of the size. Whoever is above it gives first, down to the level at which the
 file fits: as water finds its level, so those below it lose nothing. What is worth least goes first, of all of them,
 before anything that is worth more: dull successes, slow ones, cancelled runs, errors. A run takes the spans of its
-trace along, and they count as its registration's. Spans of no stored run, and a trace of more than a fiftieth of
-the size, are held to shares of their own: no one of them can drive out everybody's history.
+trace and its log lines along, and they count as its registration's. Spans of no stored run, and a trace of more than
+a fiftieth of the size, are held to shares of their own: no one of them can drive out everybody's history.
 
 Slow is relative: longer than 95 % of the registration's own newest successes, and than twice their median. So at most
 one of twenty is slow, also of a job that always takes an hour, and none of one that always takes about as long.
@@ -13,6 +13,7 @@ Counting ten million rows at every start would take longer than it is worth. Up 
 beyond that 1,024 stretches of 64 neighbours, at even distances, stand for the rest.
 """
 
+import math
 import sqlite3
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Sequence
@@ -99,7 +100,10 @@ def make_plan(
     (page_size,) = conn.execute("PRAGMA page_size").fetchone()
     (btrees,) = conn.execute(_SQL["btrees"]).fetchone()
     content = max(0, live - page_size * btrees)
+    conn.execute(_SQL["sampled_spans"])
     large = _sample_spans(conn, before, target, shares)
+    yield
+    _sample_lines(conn, before, shares)
     yield
     known = sum(sum(share.bytes.values()) for share in shares.values())
     least, most = LIKELY_SCALE
@@ -178,9 +182,8 @@ def _sample_spans(conn: sqlite3.Connection, before: float, target: float, shares
     lowest, highest = conn.execute(_RETENTION["span_range"]).fetchone()
     if lowest is None:
         return []
-    conn.execute(_SQL["sampled_spans"])
-    conn.execute(_SQL["forget_spans"])
     where, weight = _stretches(lowest, highest, EXACT_SPANS)
+    conn.execute(_SQL["forget_spans"])
     conn.execute(_SQL["sample_spans"], where | {"before_ns": as_ns(before)})
     large = {"large": max(LARGE_TRACE * target / weight, 1), "met": MET if weight > 1 else 1}
     found: list[Key] = []
@@ -188,7 +191,25 @@ def _sample_spans(conn: sqlite3.Connection, before: float, target: float, shares
         share = shares["trace", trace]
         share.rows["dull"], share.bytes["dull"] = rows * weight, size * weight
         found.append(("trace", trace))
-    (owners,) = conn.execute(_SQL["span_owners"], large | {"before": before}).fetchone()
+    _give_to_owners(conn, shares, weight, large | {"before": before})
+    return found
+
+
+def _sample_lines(conn: sqlite3.Connection, before: float, shares: dict[Key, _Share]) -> None:
+    """Log lines are their runs'. They go with them and never alone: a line counts as bytes, not as a row."""
+    lowest, highest = conn.execute(_SQL["lines_range"]).fetchone()
+    if lowest is None:
+        return
+    where, weight = _stretches(lowest, highest, EXACT_SPANS)
+    conn.execute(_SQL["forget_spans"])
+    conn.execute(_SQL["sample_lines"], where | {"before": before})
+    _give_to_owners(conn, shares, weight, {"large": math.inf, "met": 1, "before": before})
+
+
+def _give_to_owners(
+    conn: sqlite3.Connection, shares: dict[Key, _Share], weight: float, values: dict[str, float]
+) -> None:
+    (owners,) = conn.execute(_SQL["span_owners"], values).fetchone()
     for line in (owners or "").split(";"):
         if line:
             kind, parent, worth, spans, size = line.split(" ")
@@ -196,4 +217,3 @@ def _sample_spans(conn: sqlite3.Connection, before: float, target: float, shares
             share.bytes[worth] += int(size) * weight
             if kind == "loose":
                 share.rows[worth] += int(spans) * weight
-    return found

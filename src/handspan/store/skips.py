@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from handspan.clock import to_epoch
-from handspan.records import ListenerRegistration, Session, Skipped, SkipSource
+from handspan.reasons import Skipped, SkipSource
+from handspan.records import ListenerRegistration, Session
 from handspan.store.commit import transaction
 from handspan.store.isolation import can_pass
 from handspan.store.parents import Parents

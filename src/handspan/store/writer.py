@@ -23,7 +23,8 @@ from typing import Final
 
 from handspan.clock import Clock, to_epoch
 from handspan.errors import DatabaseError, ForeignDatabaseError, NotADatabaseError
-from handspan.records import DueBetween, Journals, Registration, Segment, SegmentSource, Session, SkipSource
+from handspan.reasons import SkipSource
+from handspan.records import DueBetween, Journals, Registration, Segment, SegmentSource, Session
 from handspan.source import forget_sources
 from handspan.store.alarm import Alarm
 from handspan.store.attached import Attached

@@ -35,6 +35,9 @@ async def damage(db: DatabaseService) -> list[str]:
         found.append(f"session {row['instance_id']} has ended, and holds {row['n']} registrations")
     for row in await db.fetch_all(_SQL["odd_losses"], deadline=None):
         found.append(f"losses row {row['id']} makes no sense: {row['count']} lost")
+    for row in await db.fetch_all(_SQL["lines_without_run"], deadline=None):
+        if row["n"]:
+            found.append(f"{row['n']} log lines belong to no stored run")
     return found
 
 

@@ -16,3 +16,10 @@ WHERE s.stopped_at IS NOT NULL GROUP BY s.id ORDER BY s.id LIMIT 100
 
 -- odd_losses: the ledger only ever grows
 SELECT id, count FROM losses WHERE count <= 0 ORDER BY id LIMIT 100
+
+-- lines_without_run: log lines come and go with their run, in one transaction
+SELECT count(*) AS n FROM log_records AS r
+WHERE NOT EXISTS (SELECT 1 FROM handler_invocations AS h
+                  WHERE substr(h.trace_id, 1, 4) = substr(r.trace_id, 1, 4) AND h.trace_id = r.trace_id AND h.span_id = r.run_span_id)
+  AND NOT EXISTS (SELECT 1 FROM job_executions AS j
+                  WHERE substr(j.trace_id, 1, 4) = substr(r.trace_id, 1, 4) AND j.trace_id = r.trace_id AND j.span_id = r.run_span_id)

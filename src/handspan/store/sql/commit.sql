@@ -111,3 +111,7 @@ SELECT 1 FROM job_executions WHERE substr(trace_id, 1, 4) = substr(:trace_id, 1,
 
 -- span_exists: likewise
 SELECT 1 FROM spans WHERE substr(trace_id, 1, 4) = substr(:trace_id, 1, 4) AND trace_id = :trace_id AND span_id = :span_id
+
+-- lines_exist: likewise, of a run
+SELECT 1 FROM log_records
+WHERE substr(trace_id, 1, 4) = substr(:trace_id, 1, 4) AND trace_id = :trace_id AND run_span_id = :span_id LIMIT 1

@@ -82,7 +82,7 @@ DELETE FROM temp.doomed WHERE kind = 'session'
 -- spare_sessions_of: one stretch of a table; {table} is one of ours
 DELETE FROM temp.doomed WHERE kind = 'session' AND id IN (SELECT session_id FROM {table} WHERE id > :row AND id <= :last_row)
 
--- delete_sessions: foreign keys are off for this: no index knows sessions, and SQLite would read three tables for each
+-- delete_sessions: foreign keys are off for this: no index knows sessions, and SQLite would read four tables for each
 DELETE FROM sessions
 WHERE id IN (SELECT id FROM temp.doomed WHERE kind = 'session') AND stopped_at < :some_time_ago
   AND id NOT IN (SELECT session_id FROM losses) AND id NOT IN (SELECT session_id FROM incidents)
@@ -90,6 +90,7 @@ WHERE id IN (SELECT id FROM temp.doomed WHERE kind = 'session') AND stopped_at <
   AND id NOT IN (SELECT session_id FROM handler_invocations WHERE id > :handler_invocations)
   AND id NOT IN (SELECT session_id FROM job_executions WHERE id > :job_executions)
   AND id NOT IN (SELECT session_id FROM spans WHERE id > :spans)
+  AND id NOT IN (SELECT session_id FROM log_records WHERE id > :log_records)
 
 -- find_incidents: all but the newest: a database that fails every minute must not fill the file with saying so
 INSERT INTO temp.doomed

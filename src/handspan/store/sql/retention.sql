@@ -42,7 +42,11 @@ ORDER BY execution_start_ts, id LIMIT 1 OFFSET :window - 1
 INSERT INTO temp.doomed
 SELECT 'handler', id, listener_id, span_id, trace_id, execution_start_ts,
        130 + coalesce(length(error_message), 0) + coalesce(length(attributes), 0) + coalesce(length(extra), 0)
-           + (link_trace_id IS NOT NULL) * 40,
+           + (link_trace_id IS NOT NULL) * 40
+           + coalesce((SELECT sum(80 + length(r.message) + coalesce(length(r.attributes), 0))
+                       FROM log_records AS r INDEXED BY ix_log_records_trace
+                       WHERE substr(r.trace_id, 1, 4) = substr(handler_invocations.trace_id, 1, 4)
+                         AND r.trace_id = handler_invocations.trace_id AND r.run_span_id = handler_invocations.span_id), 0),
        :reason,
        CASE WHEN status <> 'success' OR :worth IS NULL THEN status
             WHEN duration_ms > coalesce((SELECT slow FROM temp.habits WHERE kind = 'handler' AND id = :parent), 9e999)
@@ -115,6 +119,22 @@ SELECT :hour, t.session_id, 'store', 'handler', d.reason, count(*)
 FROM temp.doomed AS d CROSS JOIN handler_invocations AS t ON t.id = d.id AND t.span_id = d.span_id
 WHERE d.kind = 'handler' GROUP BY t.session_id, d.reason
 ON CONFLICT (hour, session_id, stage, kind, reason) DO UPDATE SET count = count + excluded.count
+
+-- doomed_lines: what was logged in them, counted up to a batch
+SELECT count(*) FROM (
+    SELECT 1 FROM temp.doomed AS d
+    CROSS JOIN handler_invocations AS t ON t.id = d.id AND t.span_id = d.span_id
+    CROSS JOIN log_records AS r INDEXED BY ix_log_records_trace
+        ON substr(r.trace_id, 1, 4) = substr(d.trace_id, 1, 4) AND r.trace_id = d.trace_id AND r.run_span_id = d.span_id
+    WHERE d.kind = 'handler' LIMIT :room)
+
+-- delete_lines: the same lines
+DELETE FROM log_records WHERE id IN (
+    SELECT r.id FROM temp.doomed AS d
+    CROSS JOIN handler_invocations AS t ON t.id = d.id AND t.span_id = d.span_id
+    CROSS JOIN log_records AS r INDEXED BY ix_log_records_trace
+        ON substr(r.trace_id, 1, 4) = substr(d.trace_id, 1, 4) AND r.trace_id = d.trace_id AND r.run_span_id = d.span_id
+    WHERE d.kind = 'handler' LIMIT :room)
 
 -- delete_runs: the same rows
 DELETE FROM handler_invocations WHERE id IN (

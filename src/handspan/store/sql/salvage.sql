@@ -1,5 +1,14 @@
 -- After salvage: rows whose parents could not be read get stand-ins, so that they can be seen at all.
 
+-- lines_of_lost_runs: nothing would show them, and nothing take them away
+DELETE FROM log_records
+WHERE NOT EXISTS (SELECT 1 FROM handler_invocations AS h
+                  WHERE substr(h.trace_id, 1, 4) = substr(log_records.trace_id, 1, 4)
+                    AND h.trace_id = log_records.trace_id AND h.span_id = log_records.run_span_id)
+  AND NOT EXISTS (SELECT 1 FROM job_executions AS j
+                  WHERE substr(j.trace_id, 1, 4) = substr(log_records.trace_id, 1, 4)
+                    AND j.trace_id = log_records.trace_id AND j.span_id = log_records.run_span_id)
+
 -- some_service: sessions and registrations need one
 INSERT INTO services (name) SELECT 'lost' WHERE NOT EXISTS (SELECT 1 FROM services)
 
@@ -10,6 +19,7 @@ FROM (
     SELECT session_id, execution_start_ts AS at FROM handler_invocations
     UNION ALL SELECT session_id, execution_start_ts FROM job_executions
     UNION ALL SELECT session_id, start_ns / 1e9 FROM spans
+    UNION ALL SELECT session_id, logged_at FROM log_records
     UNION ALL SELECT session_id, hour FROM losses
     UNION ALL SELECT session_id, started_at FROM incidents
     UNION ALL SELECT session_id, execution_start_ts FROM running

@@ -54,6 +54,17 @@ SELECT t.trace_id, count(*),
 FROM stretch CROSS JOIN spans AS t ON t.id >= first AND t.id < first + :length
 GROUP BY t.trace_id
 
+-- lines_range: about how many log lines there can be
+SELECT (SELECT min(id) FROM log_records), (SELECT max(id) FROM log_records)
+
+-- sample_lines: likewise of log lines, which belong to runs as spans do
+INSERT INTO temp.sampled_spans
+WITH RECURSIVE stretch (first) AS (
+    SELECT :lowest UNION ALL SELECT first + :stride FROM stretch WHERE first + :stride <= :highest)
+SELECT t.trace_id, 0, sum(80 + length(t.message) + coalesce(length(t.attributes), 0)), max(t.logged_at >= :before), 1
+FROM stretch CROSS JOIN log_records AS t ON t.id >= first AND t.id < first + :length
+GROUP BY t.trace_id
+
 -- large_traces: so large that one has to be held to a share of its own
 SELECT hex(trace_id), rows, bytes FROM temp.sampled_spans
 WHERE bytes >= :large AND young AND stretches >= :met ORDER BY bytes DESC, trace_id LIMIT 100
