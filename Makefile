@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PYTHONS ?= python3.11 python3.12 python3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit bench faults matrix lowest picture lock clean
+.PHONY: help demo test check unit bench bench-questions faults matrix lowest picture lock clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -36,6 +36,10 @@ unit: $(VENV)/ready ## the tests
 
 bench: $(VENV)/ready ## the benchmarks: one table of ratios beside their budgets (about two minutes)
 	$(BIN)/python -m benchmarks
+
+SIZES ?= 100k 1m
+bench-questions: $(VENV)/ready ## every question to files of 100k and 1m runs (SIZES="100k 1m 10m": ten minutes)
+	$(BIN)/python -m benchmarks.questions --sizes $(SIZES)
 
 faults: $(VENV)/ready ## every fault made to happen: one table (two minutes; FAULTS="--full": half an hour)
 	$(BIN)/python -m tests.faults.board $(FAULTS)

@@ -43,11 +43,13 @@ def segments(
     first: int = 1,
     link: bool = False,
     errors: float = 0.0,
+    logged: float = 0.0,
     apart_us: int = 5_000,
     skewed: bool = False,
 ) -> Iterator[Segment]:
     """Runs of many listeners as they come: starts ``apart_us`` apart, durations long-tailed. ``errors``: the share
-    that fails, 40 messages from each of 20 stacks. ``skewed``: the busiest listener has a fifth of all runs."""
+    that fails, 40 messages from each of 20 stacks;
+    ``logged``: the share that logs a line. ``skewed``: the busiest listener has a fifth of all runs."""
     chance = random.Random(first)
     ids = OwnTracerProvider(Resource({})).id_generator  # as commands get them: indexes feel the difference
     known = registrations(listeners)
@@ -75,6 +77,9 @@ def segments(
                     error_type="LampError" if error else None,
                     error_message=f"lamp {chance.randint(1, 40)} does not answer" if error else None,
                     error_traceback=TRACEBACK.format(line=chance.randint(1, 20)) if error else None,
+                    logs=[(now / 1e6, 20, "app.lamps", f"brightness {now % 100}", None, None)]
+                    if logged and chance.random() < logged
+                    else None,
                 )
             )
         made += len(records)

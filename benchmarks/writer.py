@@ -55,7 +55,7 @@ def _compare(
     busy: bool = False,
 ) -> dict[str, list[float]]:
     count = batches * batch
-    found = list(store_fill.segments(count, size=batch, errors=0.02))
+    found = list(store_fill.segments(count, size=batch, errors=0.02, logged=0.05))
     parents = _all_parents(*mine, found[0]), _all_parents(*theirs, found[0])
     if parents[0] != parents[1]:
         raise RuntimeError("the two files do not have the same parents")

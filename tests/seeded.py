@@ -104,7 +104,7 @@ def fill(conn: sqlite3.Connection) -> None:
          (hour - 3600, "handler", 1, 4, "predicate", 60, hour - 3000, hour - 100),
          (hour, "handler", 1, 4, "debounce", 4, hour + 5, hour + 6),
          (hour, "job", 1, 4, "overlapped", 2, hour + 10, hour + 40),
-         (hour - 7 * 3600, "job", 2, 4, "down", 3, hour - 7 * 3600, hour - 7 * 3600 + 60),
+         (hour - 30 * 3600, "job", 2, 4, "down", 3, hour - 30 * 3600, hour - 30 * 3600 + 60),
          (hour - 50 * 3600, "job", 2, 1, "missed", 9, hour - 50 * 3600 + 1, hour - 50 * 3600 + 2)])  # fmt: skip
 
 

@@ -29,6 +29,7 @@ def main() -> int:
     parser.add_argument("--only", metavar="WORD", default="", help="questions with this in their name")
     parser.add_argument("--calls", type=int, default=CALLS)
     parser.add_argument("--no-cold", action="store_true", help="leave the fresh processes out")
+    parser.add_argument("--no-plain", action="store_true", help="compare nothing: at ten million that takes minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     parser.add_argument("--first-call", metavar="NAME", help=argparse.SUPPRESS)  # what a cold measurement asks a child
     chosen = parser.parse_args()
@@ -47,7 +48,7 @@ def _report(files: list[Path], chosen: argparse.Namespace) -> int:
     questions = [each for each in QUESTIONS if chosen.only in each.name]
     for file in files:
         print(f"{file}: {facts_of(file).runs:,} runs", file=sys.stderr)
-        answers = asked(file, questions, calls=chosen.calls, cold=not chosen.no_cold)
+        answers = asked(file, questions, calls=chosen.calls, cold=not chosen.no_cold, plain=not chosen.no_plain)
         if not chosen.no_cold and not chosen.only:
             answers += cli.whole_processes(file)
         found[file] = answers

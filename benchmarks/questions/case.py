@@ -1,5 +1,6 @@
 """The file a question is put to, and what a question consists of."""
 
+import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from whenever import Instant
 
 from benchmarks.house.build import Facts
 from benchmarks.house.cast import BEGAN_TO_FAIL, GOT_SLOWER, STOPPED
-from benchmarks.house.sessions import BEGAN, CRASH, DEPLOY, STORM_BEGAN
+from benchmarks.house.sessions import CRASH, STORM_BEGAN
 from handspan.clock import instant_from_ns
 from handspan.store.queries.shapes import Window
 from handspan.store.service import DatabaseService
@@ -35,6 +36,9 @@ class Case:
             " FROM handler_invocations WHERE listener_id = ? AND status = 'error' ORDER BY execution_start_ts DESC",
             self.failing,
         )
+        self.older_session = self._one(
+            "SELECT id FROM sessions WHERE stop_reason = 'clean_shutdown' ORDER BY started_at DESC LIMIT 1"
+        )[0]
         self.cause = self._one(  # a run that set others off
             "SELECT lower(hex(link_trace_id)) AS trace, lower(hex(link_span_id)) AS span FROM handler_invocations"
             " WHERE link_trace_id IS NOT NULL AND execution_start_ts > ? LIMIT 1",
@@ -72,14 +76,6 @@ class Case:
     def crash(self) -> float:
         return self.end - CRASH
 
-    @property
-    def deploy(self) -> float:
-        return self.end - DEPLOY
-
-    @property
-    def began(self) -> float:
-        return self.end - BEGAN
-
     def values(self, sql: str) -> dict[str, Any]:
         """What the parameters in a piece of plain SQL stand for."""
         known = {
@@ -88,9 +84,10 @@ class Case:
             "busiest": self.busiest, "failing": self.failing, "slower": self.slower, "stopped": self.stopped,
             "trace": bytes.fromhex(self.failed["trace"]), "cause": bytes.fromhex(self.cause["trace"]),
             "cause_span": bytes.fromhex(self.cause["span"]), "group": self.failed["group"],
-            "deploy": self.deploy, "two_days_ago": self.end - 2 * DAY,
+            "span": bytes.fromhex(self.failed["span"]), "older_session": self.older_session,
+            "before_crash": self.crash - 1,
         }  # fmt: skip
-        return {name: value for name, value in known.items() if f":{name}" in sql}
+        return {name: value for name, value in known.items() if re.search(rf":{name}\b", sql)}
 
     def _listener(self, full_name: str) -> int:
         sql = "SELECT id FROM listeners WHERE app_key || '.' || name = ? ORDER BY instance_index LIMIT 1"

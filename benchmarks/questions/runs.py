@@ -7,29 +7,30 @@ from benchmarks.questions.case import Case, Plain, Question
 from handspan.store.queries import runs
 from handspan.store.queries.runs import RunFilter
 
-__all__ = ["QUESTIONS"]
+__all__ = ["ALL", "QUESTIONS", "keys", "row_key"]
 
 LIMIT: Final = 50
 
-_ALL: Final = """
+ALL: Final = """
 SELECT * FROM (
-    SELECT 'handler' AS kind, id, listener_id AS of, status, execution_start_ts, duration_ms FROM handler_invocations
+    SELECT 'handler' AS kind, id, listener_id AS of, status, session_id, execution_start_ts, duration_ms
+    FROM handler_invocations
     UNION ALL
-    SELECT 'job', id, job_id, status, execution_start_ts, duration_ms FROM job_executions)
+    SELECT 'job', id, job_id, status, session_id, execution_start_ts, duration_ms FROM job_executions)
 """
 
 
-def _keys(found: Any) -> list[tuple[str, int]]:
+def keys(found: Any) -> list[tuple[str, int]]:
     return [(run.kind, run.id) for run in getattr(found, "runs", found)]
 
 
-def _row_key(row: Any) -> tuple[str, int]:
+def row_key(row: Any) -> tuple[str, int]:
     return row["kind"], row["id"]
 
 
 def _newest(where: str, *, limit: int = LIMIT) -> Plain:
-    sql = f"{_ALL} WHERE {where} ORDER BY execution_start_ts DESC, kind DESC, id DESC LIMIT {limit}"
-    return Plain(sql, same_list(_keys, _row_key))
+    sql = f"{ALL} WHERE {where} ORDER BY execution_start_ts DESC, kind DESC, id DESC LIMIT {limit}"
+    return Plain(sql, same_list(keys, row_key))
 
 
 async def _page_20(db: Any, case: Case) -> Any:
@@ -56,13 +57,6 @@ QUESTIONS: Final = (
         _newest("status = 'error' AND execution_start_ts >= :hour_ago"),
     ),
     Question(
-        "runs: of one handler that failed, a week",
-        lambda db, c: runs.list_runs(
-            db, RunFilter(handler="climate.on_temperature", status="error"), c.week, limit=LIMIT
-        ),
-        _newest("kind = 'handler' AND status = 'error' AND of = :slower AND execution_start_ts >= :week_ago"),
-    ),
-    Question(
         "runs: cancelled, a week",
         lambda db, c: runs.list_runs(db, RunFilter(status="cancelled"), c.week, limit=LIMIT),
         _newest("status = 'cancelled' AND execution_start_ts >= :week_ago"),
@@ -71,14 +65,6 @@ QUESTIONS: Final = (
         "runs: in two minutes of the storm",
         lambda db, c: runs.list_runs(db, window=c.between(c.end - c.storm, c.end - c.storm - 120), limit=LIMIT),
         _newest("execution_start_ts >= :storm AND execution_start_ts < :storm + 120"),
-    ),
-    Question(
-        "slow: of the last day",
-        lambda db, c: runs.slowest_runs(db, c.day, limit=LIMIT),
-        Plain(
-            f"{_ALL} WHERE execution_start_ts >= :day_ago ORDER BY duration_ms DESC, kind, id LIMIT {LIMIT}",
-            same_list(_keys, _row_key),
-        ),
     ),
     Question("handler: its newest with tracebacks", lambda db, c: runs.last_invocations(db, c.failing, c.week)),
     Question("job: its newest with tracebacks", lambda db, c: runs.last_executions(db, c.stopped, c.week)),

@@ -7,15 +7,14 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.house.build import Facts, facts_of
 from benchmarks.measure import percentile
 from benchmarks.questions.case import Case, Question
-from handspan.errors import HandspanError
-from handspan.store.service import DatabaseService
+from benchmarks.questions.plans import Watched, costly
 
 __all__ = ["Asked", "asked", "budget_ms", "first_call_ms"]
 
@@ -40,6 +39,8 @@ class Asked:
     wrong: str
     """What plain SQL contradicts; empty if nothing."""
     budget_ms: float
+    plans: str = ""
+    """Steps that cost what the file is large."""
 
     @property
     def met(self) -> bool:
@@ -54,22 +55,25 @@ def budget_ms(facts: Facts) -> float:
     return 50.0 if facts.runs <= 2_000_000 else 100.0
 
 
-def asked(path: Path, questions: Sequence[Question], *, calls: int = CALLS, cold: bool = True) -> list[Asked]:
+def asked(
+    path: Path, questions: Sequence[Question], *, calls: int = CALLS, cold: bool = True, plain: bool = True
+) -> list[Asked]:
     """All of them, one after the other, through one service as the dashboard has it."""
-    return asyncio.run(_asked(path, questions, calls, cold))
+    return asyncio.run(_asked(path, questions, calls, cold, plain))
 
 
-async def _asked(path: Path, questions: Sequence[Question], calls: int, cold: bool) -> list[Asked]:
+async def _asked(path: Path, questions: Sequence[Question], calls: int, cold: bool, plain: bool) -> list[Asked]:
     facts = facts_of(path)
     found: list[Asked] = []
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as conn:
         conn.row_factory = sqlite3.Row
         case = Case(conn, facts)
-        async with DatabaseService(str(path)) as db:
+        async with Watched(str(path)) as db:
             for question in questions:
                 try:
-                    found.append(await _one(question, db, case, conn, path, calls, cold))
-                except HandspanError as error:  # its deadline, for one: the others are asked all the same
+                    asked = question if plain else replace(question, plain=None)
+                    found.append(await _one(asked, db, case, conn, path, calls, cold))
+                except Exception as error:  # noqa: BLE001 - its deadline, or worse: the others are asked all the same
                     wrong = f"{type(error).__name__}: {error}"
                     found.append(Asked(question.name, 0, float("inf"), 0, None, None, wrong, budget_ms(facts)))
                 _tell(found[-1])
@@ -77,10 +81,12 @@ async def _asked(path: Path, questions: Sequence[Question], calls: int, cold: bo
 
 
 async def _one(
-    question: Question, db: DatabaseService, case: Case, conn: sqlite3.Connection, path: Path, calls: int, cold: bool
+    question: Question, db: Watched, case: Case, conn: sqlite3.Connection, path: Path, calls: int, cold: bool
 ) -> Asked:
+    db.asked = {}
     for _ in range(WARM_UP):
         answer = await question.ask(db, case)
+    plans = ", ".join(costly(conn, db.asked))
     took: list[float] = []
     while len(took) < calls and (len(took) < 3 or sum(took) < ENOUGH_S * 1000):
         started = time.perf_counter()
@@ -95,7 +101,9 @@ async def _one(
         wrong = question.plain.differs(answer, rows, case)
     first = first_call_ms(path, question.name) if cold else None
     budget = budget_ms(case.facts)
-    return Asked(question.name, percentile(took, 50), percentile(took, 95), len(took), first, plain_ms, wrong, budget)
+    return Asked(
+        question.name, percentile(took, 50), percentile(took, 95), len(took), first, plain_ms, wrong, budget, plans
+    )
 
 
 def first_call_ms(path: Path, name: str) -> float:
@@ -107,4 +115,5 @@ def first_call_ms(path: Path, name: str) -> float:
 
 def _tell(one: Asked) -> None:
     verdict = one.wrong or ("" if one.met else "OVER BUDGET")
+    verdict += f" [{one.plans}]" if one.plans else ""
     print(f"  {one.name:44} {one.p50_ms:9.1f} {one.p95_ms:9.1f} ms  {verdict}", file=sys.stderr, flush=True)

@@ -7,23 +7,31 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
-from typing import Annotated, Any, Final, Literal, get_type_hints
+from difflib import get_close_matches
+from typing import Annotated, Any, Final, Literal, get_origin, get_type_hints
 
 import msgspec
 
 from handspan.errors import SettingsError
 
-__all__ = ["Settings", "log_level_number"]
+__all__ = ["Settings", "log_level_number", "misspelt"]
 
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]  # a day; a lock can wait 292 years, but not inf
 Days = Annotated[float, msgspec.Meta(gt=0, le=36_500)]
 Megabytes = Annotated[int, msgspec.Meta(ge=1)]
+WindowHours = Annotated[int, msgspec.Meta(ge=1, le=168)]
+HabitDays = Annotated[int, msgspec.Meta(ge=1, le=80)]  # hours' figures are kept for 90
+Factor = Annotated[float, msgspec.Meta(gt=1, le=1000)]
+Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=86_400_000)]
+Glob = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
 
 KeyWord = Annotated[str, msgspec.Meta(pattern=r"^(?!default.)[^;:]*[^\W\d_][^;:]*$", max_length=100)]  # with a letter
 
 ENV_PREFIX = "HANDSPAN_"
+OTHER_VARIABLES: Final = ("HANDSPAN_DEBUG",)
+"""Variables that are no settings: the command line's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +129,30 @@ class Settings:
     """Words of keys whose values are replaced by ``[redacted]`` before anything is stored. ``default`` stands for
     :data:`handspan.redaction.DEFAULT_KEYS`, ``-word`` takes one out, none at all turns redaction off."""
 
+    verdict_window_hours: WindowHours = 24
+    """Hours the verdict looks at: what went wrong at night is still said in the evening."""
+
+    verdict_habit_days: HabitDays = 7
+    """Days before the window that are the habit: a whole week, so that each weekday is in it once."""
+
+    verdict_min_runs: Count = 20
+    """Runs without which there is no habit: of fewer, none failing still allows every sixth to."""
+
+    verdict_error_factor: Factor = 2.0
+    """Times its habit a share of failed (or late) runs must be. Chance is ruled out apart from this."""
+
+    verdict_slower_factor: Factor = 2.0
+    """Times its habit a p95 must be: half as much again comes and goes with what else the machine does."""
+
+    verdict_slower_ms: Milliseconds = 10.0
+    """Milliseconds a p95 must have grown by: nobody feels less."""
+
+    verdict_quiet_factor: Factor = 2.0
+    """Times its longest usual pause a registration must be silent; an hour in any case."""
+
+    verdict_ignore: tuple[Glob, ...] = ()
+    """Registrations and rules the verdict never speaks of: ``flaky.*``, ``overlapped``, ``slower:energy.rollup``."""
+
     handle_sigterm: bool = True
     """On SIGTERM's default action, commit what finished before dying of it."""
 
@@ -145,19 +177,21 @@ class Settings:
                 values[name] = _from_text(field, text)
         if isinstance(overrides.get("db"), os.PathLike):
             overrides["db"] = os.fspath(overrides["db"])
-        given = cls._checked(values, strict=False) | cls._checked(overrides, strict=True)
+        given = cls._checked(values, variables=True) | cls._checked(overrides, variables=False)
         return cls(**given)
 
     @classmethod
-    def _checked(cls, values: dict[str, Any], *, strict: bool) -> dict[str, Any]:
-        """``strict``: a number is a number. A text from the environment is read as what it should be."""
+    def _checked(cls, values: dict[str, Any], *, variables: bool) -> dict[str, Any]:
+        """An argument that should be a number is one. A text from the environment is read as what it should be."""
         types = get_type_hints(cls, include_extras=True)
         found = {}
         for name, value in values.items():
             try:
-                found[name] = msgspec.convert(value, types[name], strict=strict)
+                found[name] = msgspec.convert(value, types[name], strict=not variables)
             except msgspec.ValidationError as error:
-                raise SettingsError(f"The setting {name!r} cannot be {value!r}: {error}.") from None
+                setting = f"The setting {name!r}"
+                which = f"{ENV_PREFIX}{name.upper()} ({setting.lower()})" if variables else setting
+                raise SettingsError(f"{which} cannot be {value!r}: {error}.", hint=_choices(types[name])) from None
         if "log_level" in found:
             log_level_number(found["log_level"])
         words = found.get("redact_keys", ())
@@ -169,6 +203,27 @@ class Settings:
         return found
 
 
+def misspelt(environ: Mapping[str, str] | None = None, /) -> list[str]:
+    """A sentence for each ``HANDSPAN_*`` variable that nothing reads, with the name that was meant."""
+    environ = os.environ if environ is None else environ
+    known = [ENV_PREFIX + field.name.upper() for field in fields(Settings)] + [*OTHER_VARIABLES]
+    sentences = []
+    for name in sorted(environ):
+        if name.startswith(ENV_PREFIX) and name not in known:
+            close = get_close_matches(name, known, n=1, cutoff=0.75)
+            meant = f"Did you mean {close[0]}?" if close else "docs/settings.md lists those that are."
+            sentences.append(f"{name} is no setting, and nothing reads it. {meant}")
+    return sentences
+
+
+def _choices(annotated: Any) -> str:
+    """What there is to choose from, where it can be listed."""
+    if annotated is bool:
+        return "It is true or false."
+    choices = getattr(annotated, "__args__", ()) if get_origin(annotated) is Literal else ()
+    return f"It is {' or '.join(map(repr, choices))}." if choices else ""
+
+
 def log_level_number(level: str) -> int | None:
     """Of the setting ``log_level``; None for ``OFF``."""
     known = {name.upper(): number for name, number in logging.getLevelNamesMapping().items()}
@@ -177,7 +232,9 @@ def log_level_number(level: str) -> int | None:
         return None
     if name not in known:
         choices = ", ".join([*sorted(known, key=lambda each: (known[each], each)), "OFF"])
-        raise SettingsError(f"The setting 'log_level' cannot be {level!r}.", hint=f"Choose one of: {choices}.")
+        raise SettingsError(
+            f"HANDSPAN_LOG_LEVEL (the setting 'log_level') cannot be {level!r}.", hint=f"Choose one of: {choices}."
+        )
     return known[name]
 
 
@@ -186,7 +243,7 @@ def _from_text(field: "Field[Any]", text: str) -> Any:
     variable counts as not set."""
     if field.type is bool:
         return _SWITCHES.get(text.strip().lower(), text)
-    if field.name == "redact_keys":
+    if field.name in ("redact_keys", "verdict_ignore"):
         return [] if text.strip().lower() == "none" else [word.strip() for word in text.split(",") if word.strip()]
     return text
 

@@ -24,7 +24,7 @@ from handspan.recording.processor import NotRecording
 from handspan.records import Recorder
 from handspan.redaction import redactor_for
 from handspan.registry import Registry
-from handspan.settings import Settings
+from handspan.settings import Settings, misspelt
 from handspan.store.service import DatabaseService
 
 __all__ = ["Telemetry"]
@@ -124,6 +124,8 @@ class Telemetry:
         if self._state != "new":
             raise RuntimeError("A Telemetry is opened once; make another one.")
         self._state = "open"
+        for sentence in misspelt():
+            _log.warning("%s", sentence)
         if self.recording:
             self._lifecycle = Lifecycle(self.close_at_once, self._pipeline, handle_sigterm=self.settings.handle_sigterm)
             self._health.watch(self)

@@ -6,6 +6,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -24,21 +25,26 @@ from handspan.store import schema
 from seeded import DAY, HOUR, NOW, raw
 
 AT = instant_from_ns(int(NOW) * 10**9)
-REPORTS = ["status", "handlers", "jobs", "runs", "errors", "sessions", "losses", "skips"]
+REPORTS = ["status", "handlers", "jobs", "runs", "errors", "sessions", "losses", "incidents", "skips"]
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
-def steady(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A known moment, a known width, a folder of its own."""
-    for module in ("reports", "maintenance", "pruning", "skips"):
+def steady(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A known moment, a known width, a zone, a folder of its own."""
+    for module in ("reports", "status", "incidents", "maintenance", "pruning", "registration", "roll", "skips"):
         monkeypatch.setattr(f"handspan.cli.{module}.now", lambda: AT)
     for name in ("NO_COLOR", "FORCE_COLOR", "HANDSPAN_DB", "HANDSPAN_DEBUG", "LINES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
     monkeypatch.chdir(tmp_path)
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.fixture
@@ -175,13 +181,23 @@ SESSION_KEYS = dict.fromkeys(
 FAILURE_KEYS = dict.fromkeys(["errors", "dependency_failures", "timeouts", "interrupted", "cancelled"])
 KIND_KEYS = {"registered": None, "active": None, "runs": None, "last_run_at": None, "failures": FAILURE_KEYS}
 
+FIGURE_KEYS = dict.fromkeys(["value", "unit", "runs"])
+VERDICT_KEYS = {
+    **dict.fromkeys(["words", "basis", "more"]), "remarks": [],
+    "looked": dict.fromkeys(["handlers", "jobs", "runs", "since", "until", "habit_days"]),
+    "findings": [{
+        **dict.fromkeys(["rule", "severity", "kind", "id", "service", "app_key", "instance_index", "name", "session_id",
+                         "since", "until", "words", "see", "weight"]), "now": FIGURE_KEYS, "habit": FIGURE_KEYS}],
+}  # fmt: skip
+INCIDENT_KEYS = dict.fromkeys(["id", "kind", "service", "session_id", "started_at", "ended_at", "detail", "count"])
+
 DOCUMENTS: dict[str, Any] = {
-    "status": {"since": None, "status": {
+    "incidents": {"since": None, "incidents": [INCIDENT_KEYS], "more": None},
+    "status": {"since": None, "verdict": VERDICT_KEYS, "status": {
         "store": dict.fromkeys(["path", "schema_revision", "size_bytes", "live_bytes"]),
         "handlers": KIND_KEYS, "jobs": KIND_KEYS, "running": None, "sessions": [SESSION_KEYS], "errors": [GROUP_KEYS],
         "losses": [dict.fromkeys(["stage", "kind", "reason", "count", "last_hour"])],
-        "incidents": [dict.fromkeys(["id", "kind", "service", "session_id", "started_at", "ended_at", "detail",
-                                     "count"])],
+        "incidents": [INCIDENT_KEYS],
         "set_aside": [], "abandoned_journals": None}},
     "handlers": {"since": None, "handlers": [{
         **dict.fromkeys(["id", "service", "app_key", "instance_index", "name", "topic", "source_location", "retired_at",
@@ -330,24 +346,104 @@ def test_missing_file(tmp_path: Path, run: Run, command: str) -> None:
 # --- status ---------------------------------------------------------------------------------------------------
 
 
-def test_status_begins_with_what_failed(house: str, run: Run) -> None:
-    """The first sentence is the verdict, in figures that are in the rows."""
+def test_status_tells_what_failed(house: str, run: Run) -> None:
+    """After the verdict, a sentence in figures that are in the rows."""
     since = NOW - DAY
     ((runs, errors),) = raw(
         house, "SELECT count(*), sum(status = 'error') FROM v_executions WHERE execution_start_ts >= ?", since
     )
     _, out, _ = run("status", "--db", house)
-    assert out.startswith(f"{errors} of {runs} runs failed in the last 24 h; the last ")
+    assert f"{errors} of {runs} runs failed in the last 24 h; the last " in out
     assert "recording  house 1.1 for 6 h, pid 104 on elsewhere" in out
     assert "19 records, most for queue_full" in out
 
 
-def test_status_when_all_is_well(house: str, run: Run) -> None:
-    """The best line of all."""
+def at_peace(house: str) -> None:
+    """Nothing failed, nothing was lost, nothing is silent."""
     with closing(sqlite3.connect(house, isolation_level=None)) as conn:
         conn.execute("UPDATE handler_invocations SET status = 'success'")
         conn.execute("UPDATE job_executions SET status = 'success'")
-    assert run("status", "--db", house)[1].startswith("Nothing failed in the last 24 h.\n")
+        conn.execute("UPDATE rollups SET errors = 0")
+        conn.execute("DELETE FROM losses")
+        conn.execute("UPDATE scheduled_jobs SET retired_at = 1")
+
+
+def test_status_when_all_is_well(house: str, run: Run) -> None:
+    """The best line of all, and what it was taken from."""
+    at_peace(house)
+    code, out, _ = run("status", "--db", house)
+    assert (code, out.splitlines()[0]) == (0, "Nothing needs a look since 20:00 yesterday.")
+    assert "Looked at 5 handlers and 0 jobs, " in flat(out)
+    assert "Nothing failed in the last 24 h." in out
+
+
+def test_check_is_for_monitoring(house: str, run: Run) -> None:
+    """Exit code 1 and the findings alone when something needs a look, 0 and one sentence when not, 2 for trouble."""
+    code, out, _ = run("status", "--check", "--db", house)
+    assert code == 1
+    assert "12 records did not reach the store since 18:26 today" in flat(out)
+    assert "registered" not in out
+    at_peace(house)
+    code, out, _ = run("status", "--check", "--db", house)
+    assert (code, out.splitlines()[0]) == (0, "Nothing needs a look since 20:00 yesterday.")
+    assert run("status", "--check", "--db", f"{house}.none")[0] == 2
+
+
+def test_check_looks_at_the_time_that_is_asked_for(house: str, run: Run) -> None:
+    """What was lost two hours ago is no finding of the last hour."""
+    code, out, _ = run("status", "--check", "--since", "1h", "--db", house)
+    assert "did not reach" not in out
+    assert code == 1  # the job that fell silent is still silent
+
+
+def test_the_verdict_can_be_told_to_be_silent(house: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By rule and by name, from the environment; a value that makes no sense names its variable."""
+    monkeypatch.setenv("HANDSPAN_VERDICT_IGNORE", "losses,gone_quiet:energy.*")
+    assert run("status", "--check", "--db", house)[0] == 0
+    monkeypatch.setenv("HANDSPAN_VERDICT_HABIT_DAYS", "many")
+    code, out, err = run("status", "--db", house)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "HANDSPAN_VERDICT_HABIT_DAYS" in err
+
+
+def test_a_misspelt_variable_is_told(house: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the name that was meant: it would otherwise do nothing, silently."""
+    monkeypatch.setenv("HANDSPAN_RETENTION_DAYS", "3")
+    _, out, _ = run("status", "--db", house)
+    assert flat(out).startswith(
+        "HANDSPAN_RETENTION_DAYS is no setting, and nothing reads it. Did you mean HANDSPAN_DB_RETENTION_DAYS?"
+    )
+
+
+def test_status_before_the_first_commit_was_recovered(tmp_path: Path, run: Run) -> None:
+    """A process that died before it committed anything left a journal: that is not nothing."""
+    path = seeded.build(tmp_path / "empty.db", rows=False)
+    sidecar = Path(f"{path}.handspan")
+    sidecar.mkdir()
+    (sidecar / "gone.journal").write_bytes(b"12345")
+    _, out, _ = run("status", "--db", path)
+    assert "a process that died before its first commit left its journal" in flat(out)
+    code, out, _ = run("status", "--check", "--db", path)
+    assert (code, "handspan db recover" in out) == (1, True)
+
+
+def test_incidents(house: str, run: Run) -> None:
+    """Newest first, cut where asked, the reason before the path, and open ones say so."""
+    with closing(sqlite3.connect(house, isolation_level=None)) as conn:
+        seeded.put(
+            conn,
+            "incidents (session_id, started_at, ended_at, kind, detail, count)",
+            [(4, NOW - 60, None, "journal_suspended", "/a/very/long/path/to.journal: No space left", None)],
+        )
+    _, out, _ = run("incidents", "--db", house)
+    first = out.splitlines()[1].split(maxsplit=5)
+    assert first[0] == "journal_suspended"
+    assert first[4] == "open"
+    assert first[5].startswith("No space left (/a/very")
+    found = document(run, "incidents", "--db", house, "--limit", "1")
+    assert ([each["kind"] for each in found["incidents"]], found["more"]) == (["journal_suspended"], True)
+    assert "This is the newest one" in run("incidents", "--db", house, "--limit", "1")[1]
+    assert "Nothing happened to recording" in run("incidents", "--db", house, "--since", "1s")[1]
 
 
 def test_status_of_a_crash(house: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -435,7 +531,7 @@ def test_check_of_what_lies_beside(house: str, run: Run) -> None:
     assert found["notes"] == [
         f"A damaged file was set aside as {aside}.",
         "1 of 1 session locks are of processes that are gone.",
-        "1 journal files (5 bytes) of processes that are gone wait to be read back.",
+        "1 journal file (5 bytes) of processes that are gone waits to be read back.",
         "The next start of an application takes care of them; `handspan db recover` does it now.",
         (
             f"4 journal files in {sidecar} could not be read, damaged or of a newer handspan, and are kept: "
@@ -499,7 +595,7 @@ def test_losses(house: str, run: Run) -> None:
     assert (found["total"], found["entries"]) == (21, 3)
     assert document(run, "losses", "--db", house, "--since", "1d")["total"] == 19
     _, out, _ = run("losses", "--db", house, "--limit", "1")
-    assert "These are the newest 1 of 3" in flat(out)
+    assert "This is the newest one of 3" in flat(out)
 
 
 def test_backup(house: str, run: Run, tmp_path: Path) -> None:
@@ -771,8 +867,8 @@ def test_skips_of_one_handler_or_job(house: str, run: Run) -> None:
         assert {each["kind"] for each in found["skips"]} == {kind}
         (expected,) = raw(house, "SELECT sum(count), count(*) FROM v_skips WHERE kind = ? AND name GLOB ?", kind, name)
         assert (sum(each["count"] for each in found["totals"]), found["entries"]) == expected
-    assert document(run, "skips", "--db", house, "--app", "energy")["entries"] == 2
-    assert document(run, "skips", "--db", house, "--until", "5h")["entries"] == 1
+    assert document(run, "skips", "--db", house, "--app", "energy", "--since", "2d")["entries"] == 2
+    assert document(run, "skips", "--db", house, "--since", "2d", "--until", "5h")["entries"] == 1
 
 
 def test_skips_of_nobody_and_of_the_unknown(house: str, run: Run) -> None:
@@ -791,7 +887,7 @@ def test_skips_say_when_they_are_cut_and_of_whom_nothing_is_left(house: str, run
         conn.execute("UPDATE skips SET registration_id = 99 WHERE reason = 'down'")
         conn.commit()
     _, out, _ = run("skips", "--db", house, "--limit", "2")
-    assert "These are the newest 2 of 5: --limit shows more." in out
-    _, out, _ = run("skips", "--db", house)
+    assert "These are the newest 2 of 4: --limit shows more." in out
+    _, out, _ = run("skips", "--db", house, "--since", "2d")
     assert "job 99 (pruned)" in out
     assert all(cell_len(line) <= 80 for line in out.splitlines())

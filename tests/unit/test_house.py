@@ -304,7 +304,7 @@ def table_rows(page, heading=None):
 
 def shown(default):
     """A default as the page shows it."""
-    if default is None:
+    if default is None or default == ():
         return "none"
     if isinstance(default, tuple):
         return f"`{','.join(default)}`"

@@ -118,11 +118,11 @@ async def test_a_jobs_schedule_equals_plain_sql(house: str, seconds: float) -> N
 async def test_a_job_shows_what_did_not_run(house: str) -> None:
     """By reason, in words, with its first and last time; only what lies in the window."""
     async with DatabaseService(house) as db:
-        near = {job.id: job.skips for job in await job_schedules(db, last(DAY), at(NOW), alive=ONLY_FOURTH)}
+        near = {job.id: job.skips for job in await job_schedules(db, last(2 * DAY), at(NOW), alive=ONLY_FOURTH)}
         far = {job.id: job.skips for job in await job_schedules(db, ALL_TIME, at(NOW), alive=ONLY_FOURTH)}
-        one = await skips_of(db, "job", 2, last(DAY))
+        one = await skips_of(db, "job", 2, last(2 * DAY))
     assert [(s.reason, s.words, s.count) for s in near[2]] == [("down", "due while the process was down", 3)]
-    assert near[2][0].first_at == at(HOUR_NOW - 7 * 3600)
+    assert near[2][0].first_at == at(HOUR_NOW - 30 * 3600)
     assert [s.count for s in near[1]] == [2]
     assert [(s.reason, s.count) for s in far[2]] == [("missed", 9), ("down", 3)]
     assert one == near[2]

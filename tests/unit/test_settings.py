@@ -9,6 +9,7 @@ import pytest
 import handspan
 from handspan import Settings
 from handspan.errors import SettingsError
+from handspan.settings import misspelt
 
 FIELDS = {field.name: field for field in fields(Settings)}
 
@@ -153,6 +154,38 @@ def test_a_wrong_setting_stops_telemetry_before_anything_is_made(tmp_path):
     with pytest.raises(SettingsError, match="sync_workers"):
         handspan.Telemetry(str(tmp_path / "x.db"), sync_workers=0)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "says"),
+    [
+        ("HANDSPAN_PROPAGATION", "sibling", "It is 'link' or 'child'."),
+        ("HANDSPAN_HANDLE_SIGTERM", "maybe", "It is true or false."),
+        ("HANDSPAN_SYNC_WORKERS", "0", ">= 1"),
+    ],
+)
+def test_a_wrong_variable_is_named_with_its_choices(variable, text, says):
+    """Whoever set it knows the variable, not the field."""
+    with pytest.raises(SettingsError, match=variable) as caught:
+        Settings.load({variable: text})
+    assert says in str(caught.value)
+
+
+def test_a_misspelt_variable_is_noticed_and_the_real_one_named():
+    """Nothing reads it, so nothing would say so; those of others are theirs."""
+    (sentence,) = misspelt({"HANDSPAN_RETENTION_DAYS": "3", "HANDSPAN_DB": "x", "HANDSPAN_DEBUG": "1", "HANDS": "2"})
+    assert sentence.startswith("HANDSPAN_RETENTION_DAYS is no setting")
+    assert sentence.endswith("Did you mean HANDSPAN_DB_RETENTION_DAYS?")
+    assert "docs/settings.md" in misspelt({"HANDSPAN_XYZZY": "1"})[0]
+
+
+def test_a_misspelt_variable_is_told_when_recording_begins(monkeypatch, tmp_path, caplog):
+    """Once, in the log."""
+    monkeypatch.setenv("HANDSPAN_COMMIT_INTERVALL", "1")
+    with handspan.Telemetry(str(tmp_path / "x.db"), set_global_providers=False, handle_sigterm=False):
+        pass
+    told = [record.getMessage() for record in caplog.records if "HANDSPAN_COMMIT_INTERVALL" in record.getMessage()]
+    assert [each.rpartition(" ")[2] for each in told] == ["HANDSPAN_COMMIT_INTERVAL?"]
 
 
 def test_settings_do_not_change():

@@ -8,7 +8,18 @@ from typing import Final
 
 import typer
 
-from handspan.cli import demo_command, maintenance, pruning, recovery, reports, skips
+from handspan.cli import (
+    demo_command,
+    incidents,
+    maintenance,
+    pruning,
+    recovery,
+    registration,
+    reports,
+    roll,
+    skips,
+    status,
+)
 from handspan.cli.output import PipeClosedError, complain, discard_stdout
 from handspan.errors import HandspanError
 
@@ -24,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=PLAIN_HELP,
 )
-app.command("status")(reports.status)
+app.command("status")(status.status)
 app.command("handlers")(reports.handlers)
 app.command("jobs")(reports.jobs)
 app.command("runs")(reports.runs)
@@ -32,6 +43,10 @@ app.command("errors")(reports.errors)
 app.command("sessions")(reports.sessions)
 app.command("losses")(reports.losses)
 app.command("skips")(skips.skips)
+app.command("handler")(registration.handler)
+app.command("job")(registration.job)
+app.command("roll")(roll.roll)
+app.command("incidents")(incidents.incidents)
 app.command("demo")(demo_command.demo)
 
 db_app = typer.Typer(help="Look after the database file.", rich_markup_mode=None, context_settings=PLAIN_HELP)

@@ -18,9 +18,11 @@ from rich.text import Text
 from whenever import Instant
 
 from handspan.cli.figures import count, iso, one_line
+from handspan.cli.sparklines import TO_ASCII
 from handspan.cli.table import Table
 
 __all__ = [
+    "CANCELLED",
     "CRASHED",
     "FAILED",
     "PALE",
@@ -125,6 +127,7 @@ def _write(text: str) -> None:
         text = (
             text.replace("\N{HORIZONTAL ELLIPSIS}", "~")
             .replace("\N{MICRO SIGN}", "u")
+            .translate(TO_ASCII)
             .encode(encoding, "replace")
             .decode(encoding)
         )

@@ -1,4 +1,4 @@
-"""``status``, ``handlers``, ``jobs``, ``runs``, ``errors``, ``sessions``, ``losses``: ask, then show or print JSON."""
+"""``handlers``, ``jobs``, ``runs``, ``errors``, ``sessions``, ``losses``: ask, then show or print JSON."""
 
 from difflib import get_close_matches
 from enum import StrEnum
@@ -13,11 +13,10 @@ from handspan.cli.output import show, show_json
 from handspan.records import Status
 from handspan.store.queries import failures, ledger, registrations
 from handspan.store.queries import sessions as session_queries
-from handspan.store.queries import status as status_query
 from handspan.store.queries.runs import Kind, RunFilter, list_runs
 from handspan.store.service import DatabaseService
 
-__all__ = ["errors", "handlers", "jobs", "losses", "refuse_unknown", "runs", "sessions", "status"]
+__all__ = ["A_DAY", "App", "errors", "handlers", "jobs", "losses", "refuse_unknown", "runs", "sessions"]
 
 A_DAY: Final = "24h"
 A_WEEK: Final = "7d"
@@ -41,21 +40,6 @@ _STATUSES: Final[dict[StatusName, Status]] = {
 }
 
 App = Annotated[str | None, typer.Option("--app", metavar="KEY", help="Only of this app.")]
-
-
-def status(db: Db = DEFAULT_DB, json: Json = False, since: Since = A_DAY) -> None:
-    """What ran, what failed, who records, and how the file is."""
-    at = now()
-
-    async def question(service: DatabaseService) -> tuple[status_query.Status, str]:
-        span = await period(service, since, at)
-        return await status_query.summary(service, at, span.window), span.words
-
-    found, words = ask(db, question)
-    if json:
-        show_json({"since": since, "status": found})
-    else:
-        show(*views.status(found, at, words))
 
 
 def handlers(

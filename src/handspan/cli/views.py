@@ -7,33 +7,27 @@ from typing import Final, Protocol
 from rich.text import Text
 from whenever import Instant
 
-from handspan.cli.figures import ago, amount, count, one_line, size, took, until
-from handspan.cli.output import CRASHED, FAILED, PALE, STYLE_OF, failed, pale_zero
+from handspan.cli.figures import ago, amount, count, newest, one_line, took, until
+from handspan.cli.output import FAILED, PALE, STYLE_OF, failed, pale_zero
 from handspan.cli.table import Table, figure, name, text, word
-from handspan.clock import to_ns
 from handspan.store.queries.failures import ErrorGroup
-from handspan.store.queries.ledger import IncidentRow, LossPage
+from handspan.store.queries.ledger import LossPage
 from handspan.store.queries.registrations import SAMPLE, HandlerSummary, JobSummary
 from handspan.store.queries.runs import RunFilter, RunPage, RunRow
 from handspan.store.queries.sessions import SessionSummary
-from handspan.store.queries.status import RECENT_INCIDENTS, WORST_GROUPS, Status
 
-__all__ = ["RunRow", "RunsView", "errors", "handlers", "jobs", "losses", "runs", "sessions", "status"]
+__all__ = ["MARKS", "START_HINT", "RunRow", "RunsView", "errors", "handlers", "jobs", "losses", "runs", "sessions"]
 
 Part = str | Text | Table
 
 MARKS: Final = {"handler": "on", "job": "at"}  # as on the dashboard: on an event, at a time
 START_HINT: Final = "Run your application with handspan, or `handspan demo`, and look again."
-PRUNED: Final = ("pruned_age", "pruned_size")
-LONGEST_NAME: Final = 50  # cells in a sentence
 STATE_WORDS: Final = {
     "live": "live",
     "clean_shutdown": "ended",
     "crash": "crashed",
     "unknown": "no sign of life",
 }
-
-SILENT: Final = 75.0  # seconds: two heartbeats, and a commit that takes its time
 
 
 class Named(Protocol):
@@ -58,126 +52,6 @@ class RunsView:
     which: RunFilter
     newest: RunRow | None
     """The newest run of all, for when the page is empty."""
-
-
-# --- status -----------------------------------------------------------------------------------------
-
-
-def status(found: Status, at: Instant, words: str) -> Iterator[Part]:
-    if not found.sessions and not found.handlers.registered and not found.jobs.registered:
-        yield f"Nothing has been recorded into {found.store.path} yet. {START_HINT}"
-        return
-    yield _verdict(found, at, words)
-    yield from _warnings(found, at)
-    yield ""
-    yield _kinds_table(found, at)
-    if found.errors:
-        yield ""
-        yield _error_table(found.errors, at)
-        if len(found.errors) == WORST_GROUPS:
-            yield Text("The newest kinds: `handspan errors` has them all.", style=PALE)
-    if found.incidents:
-        yield ""
-        yield _incident_table(found.incidents, at)
-        if len(found.incidents) == RECENT_INCIDENTS:
-            yield Text("The newest of the last 7 d: the view v_incidents has them all.", style=PALE)
-    yield ""
-    facts = Table(word(""), text(""))
-    live = [session for session in found.sessions if session.state == "live"]
-    for session in live:
-        facts.add("recording", _live_words(session))
-    facts.add("running", f"{count(found.running)} now" if live else Text("nothing records now", style=PALE))
-    if found.abandoned_journals:
-        waiting = "a dead process's journal: `handspan db recover` reads it"
-        facts.add("waiting", Text(waiting, style=FAILED))
-    facts.add("lost", _losses(found))
-    facts.add("file", f"{found.store.path}, {size(found.store.live_bytes)}, schema {found.store.schema_revision}")
-    yield _Headless(facts)
-    for path in found.set_aside:
-        yield Text(f"A damaged file was set aside as {path}. Saved what you need of it? Then it may go.", style=PALE)
-
-
-def _kinds_table(found: Status, at: Instant) -> Table:
-    table = Table(
-        word(""), figure("registered"), figure("ran"), figure("runs"), figure("failed"),
-        figure("cancelled"), figure("last run"),
-    )  # fmt: skip
-    for title, kind in (("handlers", found.handlers), ("jobs", found.jobs)):
-        failures = kind.failures
-        table.add(title, pale_zero(kind.registered), pale_zero(kind.active), pale_zero(kind.runs),
-                  failed(failures.errors), pale_zero(failures.cancelled), ago(kind.last_run_at, at))  # fmt: skip
-    return table
-
-
-def _verdict(found: Status, at: Instant, words: str) -> Text:
-    runs = found.handlers.runs + found.jobs.runs
-    errors = found.handlers.failures.errors + found.jobs.failures.errors
-    if not runs:
-        newest = max((k.last_run_at for k in (found.handlers, found.jobs) if k.last_run_at), default=None)
-        then = f" The newest run was {ago(newest, at)}." if newest else ""
-        return Text(f"Nothing ran {words}.{then}")
-    if not errors:
-        return Text(f"Nothing failed {words}.")
-    worst = found.errors[0]
-    where = Text(f"{_title(worst)}, {one_line(worst.error_type or 'error')}")
-    where.truncate(LONGEST_NAME, overflow="ellipsis")
-    return Text.assemble(
-        (f"{count(errors)} of {amount(runs, 'run')} failed", FAILED),
-        f" {words}; the last {ago(worst.last_seen_at, at)}: {where}.",
-    )
-
-
-def _warnings(found: Status, at: Instant) -> Iterator[Text]:
-    if found.sessions and not any(session.state == "live" for session in found.sessions):
-        last = found.sessions[0]
-        yield Text.assemble(
-            "Nothing is recording: the last session ",
-            (_ending(last), CRASHED if last.state == "crash" else ""),
-            f" {ago(last.ended_at, at)}.",
-        )
-    for session in found.sessions:
-        silent = _seconds(session.last_heartbeat_at, at)
-        if session.state == "live" and silent > SILENT:
-            yield Text(
-                f"{one_line(session.service)} lives and has written nothing for {took(silent * 1000)}: its database is "
-                "locked or its disk full. Its log says why.",
-                style=CRASHED,
-            )
-    unrecovered = [session for session in found.sessions[1:] if session.state == "crash" and not session.recovered]
-    if unrecovered:
-        yield Text(f"{amount(len(unrecovered), 'earlier session')} crashed and not yet recovered.", style=CRASHED)
-
-
-def _ending(session: SessionSummary) -> str:
-    if session.state == "crash":
-        return "crashed" if session.recovered else "crashed, not yet recovered; last sign of life"
-    return "ended" if session.state == "clean_shutdown" else "gave its last sign of life"
-
-
-def _live_words(session: SessionSummary) -> str:
-    where = f", pid {session.pid} on {session.host}" if session.pid and session.host else ""
-    version = f" {session.service_version}" if session.service_version else ""
-    return one_line(f"{session.service}{version} for {took(session.duration_s * 1000)}{where}")
-
-
-def _incident_table(found: Sequence[IncidentRow], at: Instant) -> Table:
-    table = Table(word("incident"), figure("when"), figure("lasted"), text("what happened"))
-    for incident in found:
-        lasted = took(_seconds(incident.started_at, incident.ended_at) * 1000) if incident.ended_at else "-"
-        style = FAILED if incident.count else ""
-        table.add(Text(incident.kind, style=style), ago(incident.started_at, at), lasted,
-                  Text(one_line(incident.detail), style=PALE))  # fmt: skip
-    return table
-
-
-def _losses(found: Status) -> Text:
-    losses = [loss for loss in found.losses if loss.reason not in PRUNED]  # kept as long as they were to be
-    if not losses:
-        return Text("nothing", style=PALE)
-    worst = losses[0]
-    total = sum(loss.count for loss in losses)
-    where = "" if worst.stage == "store" else f" to {worst.stage}"
-    return Text(f"{amount(total, 'record')}, most for {worst.reason}{where}: `handspan losses`", style=FAILED)
 
 
 # --- registrations -------------------------------------------------------------------------------------
@@ -245,7 +119,7 @@ def runs(found: RunsView, at: Instant, limit: int) -> Iterator[Part]:
                   Text(run.trace_id[:12], style=PALE))  # fmt: skip
     yield table
     if found.page.after is not None:
-        yield Text(f"These are the newest {count(limit)}: --limit shows more, the filters fewer.", style=PALE)
+        yield Text(f"{newest(limit)}: --limit shows more, the filters fewer.", style=PALE)
 
 
 def _no_runs(found: RunsView, at: Instant) -> str:
@@ -296,7 +170,7 @@ def sessions(found: Sequence[SessionSummary], at: Instant, words: str, limit: in
                   Text(one_line(process), style=PALE))  # fmt: skip
     yield table
     if len(found) == limit:
-        yield Text(f"These are the newest {count(limit)}: --limit shows more.", style=PALE)
+        yield Text(f"{newest(limit)}: --limit shows more.", style=PALE)
 
 
 def losses(found: LossPage, at: Instant, words: str, limit: int) -> Iterator[Part]:
@@ -322,25 +196,10 @@ def losses(found: LossPage, at: Instant, words: str, limit: int) -> Iterator[Par
     yield table
     yield Text("By the hour in which it was lost; `handspan sessions` tells of the sessions.", style=PALE)
     if found.entries > limit:
-        yield Text(f"These are the newest {count(limit)} of {count(found.entries)}: --limit shows more.", style=PALE)
+        yield Text(f"{newest(limit)} of {count(found.entries)}: --limit shows more.", style=PALE)
 
 
 # --- small things ---------------------------------------------------------------------------------------
-
-
-class _Headless(Table):
-    """A table of facts: no head."""
-
-    def __init__(self, table: Table) -> None:
-        super().__init__()
-        self._table = table
-
-    def lines(self, width: int) -> list[Text]:
-        return self._table.lines(width)[1:]
-
-
-def _seconds(start: Instant, end: Instant) -> float:
-    return (to_ns(end) - to_ns(start)) / 1e9
 
 
 def _title(of: Named, service: bool = False, retired_at: Instant | None = None) -> Text:

@@ -12,6 +12,7 @@ import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from typing import Final
 
 import msgspec
@@ -54,18 +55,15 @@ def decode(stored: bytes | None, runs: int, min_ns: int, max_ns: int) -> Histogr
     damaged the runs are taken for its longest: a figure too high is looked into, one that is missing is not."""
     if stored is None and 0 < runs <= 2:
         return histogram_of((min_ns, max_ns)[:runs])
-    found: Histogram = Counter()
-    index = 0
     try:
         flat = _unpack(stored or b"")
-        for gap, count in zip(flat[::2], flat[1::2], strict=True):
-            index += gap
-            found[index] += count
-    except (ValueError, msgspec.MsgspecError):
-        found = Counter()
-    if found.total() != runs or (found and not LOWEST <= min(found) <= max(found) <= HIGHEST):
-        return Counter({bucket_of(max_ns): runs})
-    return found
+        gaps, counts = flat[::2], flat[1::2]
+        found = dict(zip(accumulate(gaps), counts, strict=True))
+        if sum(counts) == runs and gaps[0] >= LOWEST and sum(gaps) <= HIGHEST and min(gaps[1:], default=1) > 0:
+            return Counter(found)
+    except (ValueError, IndexError, msgspec.MsgspecError):
+        pass
+    return Counter({bucket_of(max_ns): runs} if runs else {})
 
 
 def percentile(histogram: Mapping[int, int], share: float, min_ns: int, max_ns: int) -> float | None:

@@ -7,6 +7,7 @@ from handspan.store.damage import files_set_aside
 from handspan.store.liveness import abandoned_journals, is_alive, sidecar_dir
 from handspan.store.service import DatabaseService
 from handspan.store.statements import statements
+from handspan.wording import amount
 
 __all__ = ["damage", "lies_beside"]
 
@@ -52,7 +53,10 @@ def lies_beside(path: str) -> list[str]:
     left = abandoned_journals(path)
     if left:
         size = sum(os.stat(each).st_size for each in left)
-        found.append(f"{len(left)} journal files ({size:,} bytes) of processes that are gone wait to be read back.")
+        found.append(
+            f"{amount(len(left), 'journal file')} ({size:,} bytes) of processes that are gone "
+            f"{'waits' if len(left) == 1 else 'wait'} to be read back."
+        )
     if dead or left:
         found.append("The next start of an application takes care of them; `handspan db recover` does it now.")
     unread = sorted(directory.glob("*.journal.unread"))

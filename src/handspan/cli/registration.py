@@ -1,0 +1,126 @@
+"""``handler NAME`` and ``job NAME``: the whole story of one registration."""
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+
+from handspan.cli import registration_view
+from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
+from handspan.cli.output import show, show_json
+from handspan.cli.reports import A_DAY
+from handspan.store.queries.page import HandlerFacts, JobFacts, Page, page, registrations_named
+from handspan.store.queries.registrations import known_names
+from handspan.store.queries.runs import Kind
+from handspan.store.service import DatabaseService
+
+__all__ = ["handler", "job"]
+
+LISTED: Final = 10
+JSON_POINTS: Final = 96  # a day by the quarter of an hour
+NAMED: Final = 5  # of several, as many as a line takes
+_INSTANCE: Final = re.compile(r"(.+?)\s*#(\d+)")
+
+Facts = HandlerFacts | JobFacts
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Its name, or app.name.")]
+Instance = Annotated[int | None, typer.Option("--instance", metavar="N", help="Which instance of its app.", min=0)]
+Service = Annotated[str | None, typer.Option("--service", metavar="NAME", help="Of which service.")]
+Topic = Annotated[str | None, typer.Option("--topic", metavar="TOPIC", help="If it listens to several.")]
+
+
+def handler(
+    name: Name,
+    db: Db = DEFAULT_DB,
+    json: Json = False,
+    instance: Instance = None,
+    service: Service = None,
+    topic: Topic = None,
+    since: Since = A_DAY,
+    until: Until = None,
+    limit: Limit = LISTED,
+) -> None:
+    """One handler: what it listens to, how it did, what failed, what did not run."""
+    _report("handler", name, instance, service, topic, db, json, since, until, limit)
+
+
+def job(
+    name: Name,
+    db: Db = DEFAULT_DB,
+    json: Json = False,
+    instance: Instance = None,
+    service: Service = None,
+    since: Since = A_DAY,
+    until: Until = None,
+    limit: Limit = LISTED,
+) -> None:
+    """One job: when it runs, how it did, what failed, what was late or missed."""
+    _report("job", name, instance, service, None, db, json, since, until, limit)
+
+
+def _report(
+    kind: Kind, name: str, instance: int | None, service: str | None, topic: str | None, db: str, json: bool,
+    since: str, until: str | None, limit: int,
+) -> None:  # fmt: skip
+    at = now()
+    width = Console().width
+
+    async def question(reader: DatabaseService) -> tuple[Page, str]:
+        span = await period(reader, since, at, until)
+        which = await _the_one(reader, kind, name, instance, service, topic)
+        points = JSON_POINTS if json else registration_view.room(width)
+        return await page(reader, kind, which, span.window, at, points=points, limit=limit), span.words
+
+    found, words = ask(db, question)
+    if json:
+        show_json({"since": since, "until": until, kind: found})
+    else:
+        show(*registration_view.page(found, at, words, width))
+
+
+async def _the_one(
+    db: DatabaseService, kind: Kind, name: str, instance: int | None, service: str | None, topic: str | None
+) -> Facts:
+    """Also by what the tables show: ``house/lights.on_motion #1``."""
+    shown = _INSTANCE.fullmatch(name.strip())
+    if shown:
+        name, instance = shown[1], int(shown[2]) if instance is None else instance
+    named: Sequence[Facts] = await registrations_named(db, kind, name.strip())
+    if not named:
+        raise typer.BadParameter(f"there is no {kind} {name!r}{await _hint(db, kind, name)}", param_hint="'NAME'")
+    found = [
+        each
+        for each in named
+        if instance in (None, each.instance_index)
+        and service in (None, each.service)
+        and topic in (None, getattr(each, "topic", None))
+    ]
+    found = [each for each in found if each.retired_at is None] or found
+    if len(found) == 1:
+        return found[0]
+    which = found or named
+    several = ", ".join(registration_view.full_name(each, service=True) for each in which[:NAMED])
+    more = f" and {len(which) - NAMED} more" if len(which) > NAMED else ""
+    what = f"{len(which)} {kind}s are called {name!r}" if found else f"no {kind} {name!r} is like that; there are"
+    raise typer.BadParameter(f"{what}: {several}{more}. {_tell_apart(which)}", param_hint="'NAME'")
+
+
+def _tell_apart(which: Sequence[Facts]) -> str:
+    """The options that tell these apart."""
+    options: dict[str, set[object]] = {
+        "app.name": {each.app_key for each in which},
+        "--service NAME": {each.service for each in which},
+        "--instance N": {each.instance_index for each in which},
+        "--topic TOPIC": {getattr(each, "topic", None) for each in which},
+    }
+    telling = [option for option, values in options.items() if len(values) > 1]
+    return f"Say which: {' or '.join(telling)}" if telling else "Leave the options out"
+
+
+async def _hint(db: DatabaseService, kind: Kind, name: str) -> str:
+    known = await known_names(db, kind)
+    short = {full.rpartition(".")[2]: full for full in known}
+    close = get_close_matches(name, known, n=3) or [short[each] for each in get_close_matches(name, list(short), n=3)]
+    return f"; did you mean {' or '.join(close)}?" if close else f"; `handspan {kind}s` lists them"

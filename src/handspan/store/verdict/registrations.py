@@ -1,0 +1,233 @@
+"""Shares of every registration: from sums to suspects, from suspects to findings.
+
+Sums and hours of all are cheap; hours of the habit, minutes and histograms are asked for the few that stand out.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from whenever import Instant
+
+from handspan.store.histogram import Histogram, bucket_of, percentile
+from handspan.store.queries.runs import Kind
+from handspan.store.service import DatabaseService
+from handspan.store.verdict.facts import Done, Facts, Hour, Key, Span, Wanted, buckets, rows
+from handspan.store.verdict.habit import DAY, HOUR, Habit
+from handspan.store.verdict.shapes import Bucket, Finding
+from handspan.store.verdict.shifts import Shift, Suspect, confirmed, suspect, timed
+from handspan.store.verdict.telling import Latency, told
+from handspan.store.verdict.thresholds import Thresholds
+
+__all__ = ["shares"]
+
+SUSPECTS: Final = 60
+"""Looked at by the minute: whoever has more has one cause, and the gravest sixty show it."""
+LATENCIES: Final = 500
+"""Registrations whose histograms are read: those whose hours grew most, so that ten thousand do not take seconds."""
+
+Series = Mapping[tuple[Kind, int, int], list[Hour]]
+Bad = Callable[[Hour], int]
+P95: Final = 0.95
+
+
+@dataclass(frozen=True)
+class _Slow:
+    """What counts as slow for one registration."""
+
+    above: int
+    """Histogram buckets above this one."""
+    limit_ns: int
+    habit_p95: float
+
+    def __call__(self, hour: Hour) -> int:
+        return sum(runs for index, runs in hour.histogram.items() if index > self.above)
+
+
+def _errors(hour: Hour) -> int:
+    return hour.errors
+
+
+def _late(hour: Hour) -> int:
+    return hour.late
+
+
+async def shares(db: DatabaseService, span: Span, facts: Facts, thresholds: Thresholds, now: Instant) -> list[Finding]:
+    """Findings of the rules ``error_rate``, ``late`` and ``slower``."""
+    suspects = await asyncio.to_thread(_by_counts, facts, span, thresholds)
+    found: list[tuple[Suspect, Bad]] = [(each, _errors if each.rule == "error_rate" else _late) for each in suspects]
+    found += await _by_latency(db, span, facts, thresholds)
+    found.sort(key=lambda each: -each[0].surprise)
+    shifts = await _tried(db, span, found[:SUSPECTS], thresholds)
+    groups = await _main_groups(db, span, shifts)
+    return [
+        told(shift, now, latency, groups.get((shift.suspect.known.kind, shift.suspect.known.id))
+             if shift.suspect.rule == "error_rate" else None)
+        for shift, latency in shifts
+    ]  # fmt: skip
+
+
+def _by_counts(facts: Facts, span: Span, thresholds: Thresholds) -> list[Suspect]:
+    found = []
+    for key, hours in facts.hours.items():
+        known = facts.known.get(key)
+        if known is None:
+            continue
+        done = facts.habits.get(key)
+        for rule, bad, bar in (("error_rate", _errors, thresholds.errors), ("late", _late, thresholds.lateness)):
+            if not any(map(bad, hours)):
+                continue
+            habit = _habit(done, known.registered_at, span, thresholds, bad)
+            each = suspect(rule, known, _series(hours, bad), habit, bar)  # type: ignore[arg-type]  # of two rules
+            if each is not None:
+                found.append(each)
+    return found
+
+
+def _habit(done: Done | None, registered_at: float, span: Span, thresholds: Thresholds, bad: Bad) -> Habit:
+    if done is None:
+        return Habit(0, 0, span.window, enough=False)
+    since = int(max(done.first, min(registered_at, done.last)))
+    enough = done.runs >= thresholds.min_runs and span.window - since >= DAY
+    return Habit(done.runs, bad(Hour(0, done.runs, done.errors, done.late)), since, enough)
+
+
+def _series(hours: Sequence[Hour], bad: Bad) -> list[Bucket]:
+    return [Bucket(hour.start, hour.runs, bad(hour)) for hour in hours]
+
+
+# --- latency -----------------------------------------------------------------------------------------------
+
+
+async def _by_latency(
+    db: DatabaseService, span: Span, facts: Facts, thresholds: Thresholds
+) -> list[tuple[Suspect, Bad]]:
+    """The habit from whole days; of the window only hours whose longest run was slow."""
+    keys = _grown(facts, span, thresholds)
+    days = await buckets(db, span, [(*key, DAY, span.habit_start, span.day) for key in keys], histograms=True)
+    slow = await asyncio.to_thread(_limits, thresholds, keys, days)
+    suspicious: list[Wanted] = [
+        (*key, HOUR, hour.start, hour.start + HOUR)
+        for key, (bad, _) in slow.items()
+        for hour in facts.hours[key]
+        if hour.max_ns > bad.limit_ns
+    ]
+    hours = await buckets(db, span, suspicious, histograms=True)
+    return await asyncio.to_thread(_slow, facts, span, thresholds, slow, hours)
+
+
+def _grown(facts: Facts, span: Span, thresholds: Thresholds) -> list[Key]:
+    """Those with a habit and some hour whose average grew, the most first."""
+    ranked = []
+    for key, hours in facts.hours.items():
+        known, done = facts.known.get(key), facts.habits.get(key)
+        if known is None or done is None or not _habit(done, known.registered_at, span, thresholds, _errors).enough:
+            continue
+        peak = max(hour.sum_ns / hour.runs for hour in hours)
+        growth = peak * done.runs / max(1, done.sum_ns)
+        if growth > 1.0:
+            ranked.append((growth, key))
+    ranked.sort(reverse=True)
+    return [key for _, key in ranked[:LATENCIES]]
+
+
+def _limits(thresholds: Thresholds, keys: Sequence[Key], days: Series) -> dict[Key, tuple[_Slow, Hour]]:
+    """What is slow for each, and what its habit is."""
+    found = {}
+    for key in keys:
+        usual = _merged(days.get((*key, DAY), ()))
+        p95 = percentile(usual.histogram, P95, usual.min_ns, usual.max_ns)
+        if p95 is not None:
+            limit = round(max(thresholds.slower_factor * p95, p95 + thresholds.slower_ms * 1e6))
+            found[key] = _Slow(bucket_of(limit), limit, p95), usual
+    return found
+
+
+def _slow(
+    facts: Facts, span: Span, thresholds: Thresholds, slow: Mapping[Key, tuple[_Slow, Hour]], hours: Series
+) -> list[tuple[Suspect, Bad]]:
+    found: list[tuple[Suspect, Bad]] = []
+    for key, (bad, usual) in slow.items():
+        counted = {hour.start: bad(hour) for hour in hours.get((*key, HOUR), ())}
+        if not counted:
+            continue
+        known, done = facts.known[key], facts.habits[key]
+        habit = replace(_habit(done, known.registered_at, span, thresholds, _errors), runs=usual.runs, bad=bad(usual))
+        window = [Bucket(hour.start, hour.runs, counted.get(hour.start, 0)) for hour in facts.hours[key]]
+        each = suspect("slower", known, window, habit, thresholds.slowness)
+        if each is not None:
+            found.append((each, bad))
+    return found
+
+
+def _merged(hours: Sequence[Hour]) -> Hour:
+    histogram = Histogram()
+    total = Hour(0, min_ns=min((hour.min_ns for hour in hours), default=0), histogram=histogram)
+    for hour in hours:
+        total.runs += hour.runs
+        total.max_ns = max(total.max_ns, hour.max_ns)
+        histogram.update(hour.histogram)
+    return total
+
+
+# --- the trial ---------------------------------------------------------------------------------------------
+
+
+async def _tried(
+    db: DatabaseService, span: Span, found: Sequence[tuple[Suspect, Bad]], thresholds: Thresholds
+) -> list[tuple[Shift, Latency | None]]:
+    """Against the hours of the habit, then to the minute."""
+    shifts: list[tuple[Shift, Bad, list[Hour]]] = []
+    for slow in (False, True):
+        of_kind = [(each, bad) for each, bad in found if (each.rule == "slower") is slow]
+        if not of_kind:
+            continue
+        wanted = [(e.known.kind, e.known.id, HOUR, span.habit_start, int(span.now) + 1) for e, _ in of_kind]
+        series = await buckets(db, span, dict.fromkeys(wanted), histograms=slow)
+        for each, bad in of_kind:
+            hours = series.get((each.known.kind, each.known.id, HOUR), [])
+            shift = confirmed(each, _series(hours, bad), min_runs=thresholds.min_runs)
+            if shift is not None:
+                shifts.append((shift, bad, hours))
+    return [await _to_the_minute(db, span, *each) for each in shifts]
+
+
+async def _to_the_minute(
+    db: DatabaseService, span: Span, shift: Shift, bad: Bad, hours: list[Hour]
+) -> tuple[Shift, Latency | None]:
+    known, slow = shift.suspect.known, isinstance(bad, _Slow)
+    first, last = int(shift.since), shift.suspect.end - HOUR
+    wanted = [(known.kind, known.id, 60, hour, hour + HOUR) for hour in {first, last}]
+    minutes = (await buckets(db, span, wanted, histograms=slow)).get((known.kind, known.id, 60), [])
+    in_first = [minute for minute in minutes if first <= minute.start < first + HOUR]
+    in_last = [minute for minute in minutes if last <= minute.start < last + HOUR]
+    usual = shift.habit_bad / shift.habit_runs if shift.habit_runs else 0.0
+    timed_shift = timed(shift, _series(in_first, bad), _series(in_last, bad), max(usual, 1e-4))
+    if not isinstance(bad, _Slow):
+        return timed_shift, None
+    since, until = timed_shift.since, timed_shift.until or span.now
+    inside = [hour for hour in hours if first < hour.start < until and hour.start != last]
+    inside += [minute for minute in {m.start: m for m in in_first + in_last}.values() if since <= minute.start < until]
+    now = _merged(inside)
+    p95 = percentile(now.histogram, P95, now.min_ns, now.max_ns)
+    return timed_shift, Latency(p95 if p95 is not None else 0.0, bad.habit_p95)
+
+
+async def _main_groups(
+    db: DatabaseService, span: Span, shifts: Sequence[tuple[Shift, Latency | None]]
+) -> dict[Key, int]:
+    """The error group that at least half of a registration's failures belong to."""
+    failing: dict[Key, int] = {
+        (shift.suspect.known.kind, shift.suspect.known.id): shift.bad
+        for shift, _ in shifts
+        if shift.suspect.rule == "error_rate"
+    }
+    if not failing:
+        return {}
+    found: dict[Key, tuple[int, int]] = {}
+    for row in await rows(db, "main_groups", span):
+        key = (row["kind"], row["registration_id"])
+        if key in failing and row["count"] * 2 >= failing[key]:
+            found[key] = max(found.get(key, (0, 0)), (row["count"], row["error_group_id"]))
+    return {key: number for key, (_, number) in found.items()}
