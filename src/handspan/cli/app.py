@@ -9,11 +9,15 @@ from typing import Final
 import typer
 
 from handspan.cli import (
+    busy,
+    compare,
     demo_command,
+    errors,
     incidents,
     maintenance,
     pruning,
     recovery,
+    registered,
     registration,
     reports,
     roll,
@@ -36,10 +40,13 @@ app = typer.Typer(
     context_settings=PLAIN_HELP,
 )
 app.command("status")(status.status)
-app.command("handlers")(reports.handlers)
-app.command("jobs")(reports.jobs)
+app.command("handlers")(registered.handlers)
+app.command("jobs")(registered.jobs)
+app.command("busy")(busy.busy)
+app.command("compare")(compare.compare)
 app.command("runs")(reports.runs)
-app.command("errors")(reports.errors)
+app.command("errors")(errors.errors)
+app.command("error")(errors.error)
 app.command("sessions")(reports.sessions)
 app.command("losses")(reports.losses)
 app.command("skips")(skips.skips)

@@ -1,6 +1,6 @@
 """Questions and their answers: SQL in named statements, results as frozen dataclasses.
 
 One layer for the CLI, the HTTP API, the dashboard and the tests. Every list has a limit, every query a
-window and a deadline. What aggregates raw rows instead of indexes says so: ``slowest_runs`` and
-``with_counts`` pass over the whole tables, ``registration_totals`` over one registration's window.
+window and a deadline. Summaries come from rollups (``cover``, ``figures``); ``slowest_runs`` alone passes
+over raw rows.
 """

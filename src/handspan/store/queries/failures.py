@@ -1,16 +1,18 @@
 """What failed: grouped by registration and error type, and one by one."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from typing import Final
 
 from whenever import Instant
 
-from handspan.store.queries.runs import Kind, RunFilter, RunRow, list_runs
+from handspan.store.queries.figures import NOTHING, Figures, Key, figures
+from handspan.store.queries.runs import KINDS, Kind, RunFilter, RunRow, list_runs
 from handspan.store.queries.shapes import Window, instant
 from handspan.store.service import DatabaseService
 from handspan.store.statements import statements
 
-__all__ = ["ErrorGroup", "FailureCounts", "error_groups", "failure_counts", "recent_errors"]
+__all__ = ["ErrorGroup", "FailureCounts", "added_up", "error_groups", "failure_counts", "recent_errors"]
 
 _SQL: Final = statements("queries/failures.sql")
 
@@ -55,18 +57,13 @@ async def recent_errors(db: DatabaseService, window: Window, *, limit: int = 50)
 
 
 async def failure_counts(db: DatabaseService, window: Window) -> dict[Kind, FailureCounts]:
-    """Reads each failure's row in the window."""
-    counts = {"handler": dict[str, int](), "job": dict[str, int]()}
-    for row in await db.fetch_all(_SQL["failure_counts"], window.params()):
-        of_kind = counts[row["kind"]]
-        names = ["cancelled"] if row["status"] == "cancelled" else ["errors", *_SPECIAL.get(row["error_type"], ())]
-        for name in names:
-            of_kind[name] = of_kind.get(name, 0) + row["count"]
-    return {"handler": FailureCounts(**counts["handler"]), "job": FailureCounts(**counts["job"])}
+    """Of all handlers, and of all jobs."""
+    found = await figures(db, window, by=["kind"], percentiles=False)
+    return {kind: added_up([found.get(Key(kind), NOTHING)]) for kind in KINDS}
 
 
-_SPECIAL: Final = {
-    "DependencyError": ("dependency_failures",),
-    "TimeoutError": ("timeouts",),
-    "ProcessInterrupted": ("interrupted",),
-}
+def added_up(found: Iterable[Figures]) -> FailureCounts:
+    """What of those runs did not succeed."""
+    names = [field.name for field in fields(FailureCounts)]
+    each_of = [tuple(getattr(each, name) for name in names) for each in found]
+    return FailureCounts(*map(sum, zip(*each_of, strict=True)))

@@ -23,14 +23,3 @@ LEFT JOIN listeners AS l ON g.kind = 'handler' AND l.id = g.registration_id
 LEFT JOIN scheduled_jobs AS j ON g.kind = 'job' AND j.id = g.registration_id
 JOIN services AS s ON s.id = coalesce(l.service_id, j.service_id)
 ORDER BY g.last_ts DESC, g.kind, g.registration_id, g.error_type
-
--- failure_counts: what failed in the window, by kind, status and error type
-SELECT 'handler' AS kind, status, error_type, count(*) AS count
-FROM handler_invocations INDEXED BY ix_handler_invocations_failed
-WHERE status <> 'success' AND execution_start_ts >= :since AND execution_start_ts < :until
-GROUP BY status, error_type
-UNION ALL
-SELECT 'job', status, error_type, count(*)
-FROM job_executions INDEXED BY ix_job_executions_failed
-WHERE status <> 'success' AND execution_start_ts >= :since AND execution_start_ts < :until
-GROUP BY status, error_type

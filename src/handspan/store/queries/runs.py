@@ -15,6 +15,7 @@ from handspan.store.service import DatabaseService
 from handspan.store.statements import statements
 
 __all__ = [
+    "KINDS",
     "Kind",
     "RunFilter",
     "RunKey",

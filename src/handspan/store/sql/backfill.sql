@@ -14,9 +14,9 @@ SELECT json_group_array(json_array(
 FROM (
     SELECT listener_id, session_id, second - ((second % 60) + 60) % 60 AS minute,
            sum(status = 'error') AS errors, sum(status = 'cancelled') AS cancelled,
-           sum(status = 'error' AND error_type = 'DependencyError') AS dependency_failures,
-           sum(status = 'error' AND error_type = 'TimeoutError') AS timeouts,
-           sum(status = 'error' AND error_type = 'ProcessInterrupted') AS interrupted,
+           coalesce(sum(status = 'error' AND error_type = 'DependencyError'), 0) AS dependency_failures,
+           coalesce(sum(status = 'error' AND error_type = 'TimeoutError'), 0) AS timeouts,
+           coalesce(sum(status = 'error' AND error_type = 'ProcessInterrupted'), 0) AS interrupted,
            CAST(round(max(queue_ms) * 1e6) AS INTEGER) AS max_delay_ns,
            json_group_array(CAST(round(duration_ms * 1e6) AS INTEGER)) AS durations_ns
     FROM stretch GROUP BY listener_id, session_id, minute)
@@ -31,9 +31,9 @@ SELECT json_group_array(json_array(
 FROM (
     SELECT job_id, session_id, second - ((second % 60) + 60) % 60 AS minute,
            sum(status = 'error') AS errors, sum(status = 'cancelled') AS cancelled,
-           sum(status = 'error' AND error_type = 'DependencyError') AS dependency_failures,
-           sum(status = 'error' AND error_type = 'TimeoutError') AS timeouts,
-           sum(status = 'error' AND error_type = 'ProcessInterrupted') AS interrupted,
+           coalesce(sum(status = 'error' AND error_type = 'DependencyError'), 0) AS dependency_failures,
+           coalesce(sum(status = 'error' AND error_type = 'TimeoutError'), 0) AS timeouts,
+           coalesce(sum(status = 'error' AND error_type = 'ProcessInterrupted'), 0) AS interrupted,
            coalesce(sum(execution_start_ts - scheduled_ts > 5), 0) AS late,
            CAST(round(max(execution_start_ts - scheduled_ts) * 1e6) AS INTEGER) * 1000 AS max_delay_ns,
            json_group_array(CAST(round(duration_ms * 1e6) AS INTEGER)) AS durations_ns
