@@ -188,12 +188,10 @@ ACTIVITY_KEYS = dict.fromkeys(
      "avg_ms", "min_ms", "max_ms", "p50_ms", "p95_ms", "p99_ms", "max_delay_ms", "last_error_before"]
 )  # fmt: skip
 WINDOW_KEYS = dict.fromkeys(["since", "until"])
-GROUP_KEYS = dict.fromkeys(
-    ["kind", "registration_id", "service", "app_key", "instance_index", "name", "error_type", "error_message", "count",
-     "last_seen_at"]
-)  # fmt: skip
+LAST_ERROR_KEYS = dict.fromkeys(["started_at", "error_type", "error_message"])
 ERROR_KEYS = dict.fromkeys(
-    ["id", *GROUP_KEYS, "frame", "message", "state", "new", "by_hour", "total", "first_seen_at", "resolved_at",
+    ["id", "kind", "registration_id", "service", "app_key", "instance_index", "name", "error_type", "error_message",
+     "count", "last_seen_at", "frame", "message", "state", "new", "by_hour", "total", "first_seen_at", "resolved_at",
      "regressed_at"]
 ) | {"trend": {"start": None, "step_s": None, "counts": [None]}}  # fmt: skip
 SESSION_KEYS = dict.fromkeys(
@@ -226,19 +224,20 @@ DOCUMENTS: dict[str, Any] = {
     "incidents": {"since": None, "incidents": [INCIDENT_KEYS], "more": None},
     "status": {"since": None, "verdict": VERDICT_KEYS, "status": {
         "store": dict.fromkeys(["path", "schema_revision", "size_bytes", "live_bytes"]),
-        "handlers": KIND_KEYS, "jobs": KIND_KEYS, "running": None, "sessions": [SESSION_KEYS], "errors": [GROUP_KEYS],
+        "handlers": KIND_KEYS, "jobs": KIND_KEYS, "running": None, "sessions": [SESSION_KEYS], "errors": [ERROR_KEYS],
         "losses": [dict.fromkeys(["stage", "kind", "reason", "count", "last_hour"])],
         "incidents": [INCIDENT_KEYS],
         "set_aside": [], "abandoned_journals": None}},
     "handlers": {"since": None, "until": None, "window": WINDOW_KEYS, "handlers": [{
         **dict.fromkeys(["id", "service", "app_key", "instance_index", "name", "topic", "handler_method", "debounce",
                          "throttle", "once", "priority", "predicate_description", "source_location",
-                         "first_registered_at", "retired_at", "last_run_at", "last_error"]),
+                         "first_registered_at", "retired_at", "last_run_at"]), "last_error": LAST_ERROR_KEYS,
         "activity": ACTIVITY_KEYS, "before": ACTIVITY_KEYS}]},
     "jobs": {"since": None, "until": None, "window": WINDOW_KEYS, "jobs": [{
         **dict.fromkeys(["id", "service", "app_key", "instance_index", "name", "handler_method", "trigger_type",
                          "trigger_value", "repeat", "args_json", "kwargs_json", "source_location",
-                         "first_registered_at", "retired_at", "next_run_at", "last_run_at", "last_error"]),
+                         "first_registered_at", "retired_at", "next_run_at", "last_run_at"]),
+        "last_error": LAST_ERROR_KEYS,
         "activity": ACTIVITY_KEYS, "before": ACTIVITY_KEYS}]},
     "busy": {"since": None, "until": None, "resolution_s": None, "window": WINDOW_KEYS, "buckets": [{
         **dict.fromkeys(["started_at", "runs", "errors"]),

@@ -301,7 +301,13 @@ async def test_the_last_error_of_each(tmp_path: Path) -> None:
     async with DatabaseService(path) as db:
         found = {each.id: each.last_error for each in await registrations.list_handlers(db, ALL_TIME)}
     assert found[3] == registrations.LastError(at(NOW - 9), "KeyError", "newer")
-    assert {row_id: error for row_id, error in found.items() if error} == {3: found[3]}
+    newest = {
+        row_id: registrations.LastError(at(ts), error, message)
+        for row_id, ts, error, message in raw(path, "SELECT listener_id, max(execution_start_ts), error_type, "
+                                                    "error_message FROM handler_invocations WHERE status = 'error' "
+                                                    "GROUP BY 1")
+    }  # fmt: skip
+    assert {row_id: error for row_id, error in found.items() if error} == newest | {3: found[3]}
 
 
 async def test_handlers_by_app_and_name(house: str) -> None:
@@ -368,26 +374,6 @@ async def test_totals(house: str, kind: runs.Kind, row_id: int) -> None:
 
 
 # --- failures ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("window", [ALL_TIME, last(DAY)], ids=["all time", "one day"])
-async def test_error_groups(house: str, window: Window) -> None:
-    """Errors counted by registration and type, with the newest message, most recent first; nothing cancelled."""
-    async with DatabaseService(house) as db:
-        found = await failures.error_groups(db, window)
-    wanted: dict[tuple[Any, ...], list[Any]] = {}
-    for kind, app, instance, name, service, error, ts, message in raw(
-        house, "SELECT kind, app_key, instance_index, name, service, error_type, execution_start_ts, error_message "
-        "FROM v_executions WHERE status = 'error' AND execution_start_ts >= ? ORDER BY execution_start_ts",
-        window.params()["since"],
-    ):  # fmt: skip
-        group = wanted.setdefault((kind, app, instance, name, service, error), [0, 0.0, ""])
-        group[:] = [group[0] + 1, ts, message]
-    assert {
-        (g.kind, g.app_key, g.instance_index, g.name, g.service, g.error_type):
-        [g.count, to_epoch(to_ns(g.last_seen_at)), g.error_message] for g in found
-    } == wanted  # fmt: skip
-    assert [g.last_seen_at for g in found] == sorted((g.last_seen_at for g in found), reverse=True)
 
 
 async def test_recent_errors(house: str) -> None:

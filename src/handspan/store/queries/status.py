@@ -10,7 +10,8 @@ from whenever import Instant
 from handspan.clock import instant_from_ns, to_ns
 from handspan.store.damage import files_set_aside
 from handspan.store.liveness import abandoned_journals
-from handspan.store.queries.failures import ErrorGroup, FailureCounts, added_up, error_groups
+from handspan.store.queries.error_groups import ErrorGroupRow, list_groups
+from handspan.store.queries.failures import FailureCounts, added_up
 from handspan.store.queries.figures import Figures, by_registration
 from handspan.store.queries.ledger import IncidentRow, list_incidents
 from handspan.store.queries.runs import Kind
@@ -73,7 +74,7 @@ class Status:
     running: int
     sessions: list[SessionSummary]
     """The newest few, whenever they were."""
-    errors: list[ErrorGroup]
+    errors: list[ErrorGroupRow]
     """The most recent few."""
     losses: list[LossTotal]
     incidents: list[IncidentRow]
@@ -94,7 +95,7 @@ async def summary(db: DatabaseService, now: Instant, window: Window) -> Status:
         jobs=await _kind(db, "job", figures),
         running=sum(session.running for session in sessions if session.state == "live"),
         sessions=sessions,
-        errors=await error_groups(db, window, limit=WORST_GROUPS),
+        errors=(await list_groups(db, now, window, limit=WORST_GROUPS)).groups,
         losses=await list_losses(db, window),
         incidents=await list_incidents(db, Window(instant_from_ns(to_ns(now) - INCIDENT_NS)), limit=RECENT_INCIDENTS),
         set_aside=files_set_aside(db.path),

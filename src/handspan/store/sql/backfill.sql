@@ -39,6 +39,27 @@ FROM (
            json_group_array(CAST(round(duration_ms * 1e6) AS INTEGER)) AS durations_ns
     FROM stretch GROUP BY job_id, session_id, minute)
 
+-- handler_failures: those of a stretch that are in no error group yet, as one text
+SELECT json_group_array(json_array(
+    id, listener_id, error_type, error_message, traceback_id, execution_start_ts, hex(trace_id), hex(span_id)))
+FROM handler_invocations WHERE id >= :first AND id < :end AND status = 'error' AND error_group_id IS NULL
+
+-- job_failures: likewise
+SELECT json_group_array(json_array(
+    id, job_id, error_type, error_message, traceback_id, execution_start_ts, hex(trace_id), hex(span_id)))
+FROM job_executions WHERE id >= :first AND id < :end AND status = 'error' AND error_group_id IS NULL
+
+-- texts: of tracebacks, each once
+SELECT json_group_object(id, text) FROM tracebacks WHERE id IN (SELECT value FROM json_each(:ids))
+
+-- handler_groups: which group each failure is in
+UPDATE handler_invocations SET error_group_id = json_extract(pair.value, '$[1]')
+FROM json_each(:pairs) AS pair WHERE handler_invocations.id = json_extract(pair.value, '$[0]')
+
+-- job_groups: likewise
+UPDATE job_executions SET error_group_id = json_extract(pair.value, '$[1]')
+FROM json_each(:pairs) AS pair WHERE job_executions.id = json_extract(pair.value, '$[0]')
+
 -- advance: so far it is done
 UPDATE backfills SET next_id = :next WHERE table_name = :table
 
