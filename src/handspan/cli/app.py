@@ -26,6 +26,7 @@ from handspan.cli import (
     roll,
     run_command,
     runs_command,
+    skips,
     sql_command,
     status,
     tail_command,
@@ -63,6 +64,7 @@ app.command("export")(export_command.export)
 app.command("completion")(completion.completion)
 app.command("sessions")(reports.sessions)
 app.command("losses")(reports.losses)
+app.command("skips")(skips.skips)
 app.command("handler")(registration.handler)
 app.command("job")(registration.job)
 app.command("roll")(roll.roll)
