@@ -92,6 +92,8 @@ class Which:
     kind: Kind | None = None
     registration_id: int | None = None
     """With ``kind``: that registration's."""
+    only: Collection[int] | None = None
+    """With ``kind``: those registrations'."""
     app: str | None = None
     sessions: Collection[int] | None = None
 
@@ -150,7 +152,8 @@ async def _tallies(
         "kind": which.kind,
         "registration": which.registration_id,
         "app": which.app,
-        "sessions": None if which.sessions is None else msgspec.json.encode(sorted(which.sessions)).decode(),
+        "only": _json(which.only),
+        "sessions": _json(which.sessions),
         "by_kind": "kind" in by or "registration" in by,
         **{f"by_{each}": each in by for each in _COLUMNS if each != "kind"},
         "histograms": histograms,
@@ -170,6 +173,10 @@ def _figures(row: sqlite3.Row, latency: Merged | None) -> Figures:
         min_ms=_ms(row["min_ns"]), max_ms=_ms(row["max_ns"]), p50_ms=p50, p95_ms=p95, p99_ms=p99,
         max_delay_ms=_ms(row["max_delay_ns"]), last_error_before=instant(row["last_error_before"]),
     )  # fmt: skip
+
+
+def _json(ids: Collection[int] | None) -> str | None:
+    return None if ids is None else msgspec.json.encode(sorted(ids)).decode()
 
 
 def _ms(ns: float | None) -> float | None:

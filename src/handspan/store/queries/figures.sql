@@ -21,6 +21,7 @@ SELECT CASE WHEN :by_kind THEN kind END AS kind, CASE WHEN :by_registration THEN
                          THEN CASE runs WHEN 1 THEN max_ns ELSE min_ns || ' ' || max_ns END END, ' ') AS durations
 FROM covered
 WHERE (:kind IS NULL OR kind = :kind) AND (:registration IS NULL OR registration_id = :registration)
+  AND (:only IS NULL OR registration_id IN (SELECT value FROM json_each(:only)))
   AND (:sessions IS NULL OR session_id IN (SELECT value FROM json_each(:sessions)))
   AND (:app IS NULL
        OR (kind = 'handler' AND registration_id IN (SELECT id FROM listeners WHERE app_key = :app))

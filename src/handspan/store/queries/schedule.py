@@ -118,7 +118,7 @@ async def job_schedules(
     """By app and name. What was retired before the window is left out."""
     params = {**window.params(), "app": app, "id": job_id, "limit": limit, "sample": DELAY_SAMPLE}
     rows = [dict(row) for row in await db.fetch_all(_SQL["job_schedules"], params)]
-    ran = await by_registration(db, window, Which("job", job_id, app), percentiles=False)
+    ran = await by_registration(db, window, Which("job", job_id, app=app), percentiles=False)
     skipped = await skips_by_registration(db, "job", window, job_id)
     live = {each.id: each.last_heartbeat_at for each in await live_sessions(db, now, alive=alive)}
     if any(row["last_run_ts"] is None for row in rows):
@@ -137,7 +137,7 @@ async def refusals(
 ) -> list[HandlerRefusals]:
     """By app and name, likewise; also those nothing was refused to."""
     params = {**window.params(), "app": app, "id": listener_id, "limit": limit}
-    ran = await by_registration(db, window, Which("handler", listener_id, app), percentiles=False)
+    ran = await by_registration(db, window, Which("handler", listener_id, app=app), percentiles=False)
     skipped = await skips_by_registration(db, "handler", window, listener_id)
     return [
         HandlerRefusals(
