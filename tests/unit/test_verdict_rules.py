@@ -168,6 +168,15 @@ def test_the_end_is_told_to_the_minute_as_well():
     assert (found.runs, found.bad, found.after_bad) == (30, 30, 0)
 
 
+def test_minutes_that_contradict_their_hour_are_no_error():
+    """In a file that lost pages more may have run in the minutes than in the hour they belong to."""
+    series = hours(*[(60, 0)] * 23, (60, 30))
+    found = judged(series, week())
+    minutes = [Bucket(series[-1].start, 1, 1), Bucket(series[-1].start + 60, 500, 0)]
+    assert found.until is None
+    assert timed(found, [], minutes, 0.004).until == series[-1].start + 60
+
+
 @pytest.mark.parametrize("errors", [0.0, 0.02, 0.3])
 def test_chance_alone_is_seldom_news(errors):
     """A constant share of failures, whatever it is: at most one look in fifty would speak."""

@@ -129,6 +129,7 @@ def _ending(shift: Shift, hours: Sequence[Bucket]) -> Shift:
 
 
 def _is_over(runs: int, bad: int, after_runs: int, after_bad: int) -> bool:
+    runs = max(runs, bad)  # minutes and hours of a file that lost pages need not agree
     good = (runs - bad + 2) / (runs + 2)  # at least this share went well, as far as so few runs can tell
     return surprise(after_runs - after_bad, after_runs, min(good, 1 - 1e-9)) >= OVER
 
