@@ -1,18 +1,17 @@
 """The options commands share, and what their texts mean."""
 
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, TypeVar
 
 import typer
 from whenever import Instant
 
-from handspan.clock import SystemClock, instant_from_ns, to_ns
 from handspan.settings import Settings
 from handspan.store.queries.sessions import newest_session_start
 from handspan.store.queries.shapes import Window
+from handspan.store.queries.windows import length_of, now
+from handspan.store.queries.windows import moment as moment_of
 from handspan.store.service import DatabaseService
 
 __all__ = ["DEFAULT_DB", "Db", "Json", "Limit", "Period", "Since", "Until", "ask", "moment", "now", "period"]
@@ -28,11 +27,6 @@ Since = Annotated[str, typer.Option("--since", metavar="WHEN", help="15m, 6h, 7d
 Until = Annotated[str | None, typer.Option("--until", metavar="WHEN", help="Up to then; likewise. Now if not given.")]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, max=LARGEST_LIMIT, help="At most so many rows.")]
 
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_RELATIVE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])", re.IGNORECASE)
-_CLOCK: Final = re.compile(r"\d{1,2}:\d{2}(:\d{2})?")
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
 
 @dataclass(frozen=True)
 class Period:
@@ -41,10 +35,6 @@ class Period:
     window: Window
     words: str
     """``in the last 6 h``, ``since the restart``; empty for all time."""
-
-
-def now() -> Instant:
-    return instant_from_ns(SystemClock().wall_ns())
 
 
 def ask(path: str, question: Callable[[DatabaseService], Awaitable[_T]], *, any_schema: bool = False) -> _T:
@@ -72,39 +62,22 @@ def _since_words(text: str | None) -> str:
         return ""
     if text.strip().lower() == "restart":
         return "since the restart"
-    relative = _RELATIVE.fullmatch(text.strip())
-    return f"in the last {relative[1]} {relative[2].lower()}" if relative else f"since {text.strip()}"
+    length = length_of(text)
+    return f"since {text.strip()}" if length is None else f"in the last {length}"
 
 
 def _until_words(text: str | None) -> str:
     if text is None:
         return ""
-    relative = _RELATIVE.fullmatch(text.strip())
-    return f"until {relative[1]} {relative[2].lower()} ago" if relative else f"until {text.strip()}"
+    length = length_of(text)
+    return f"until {text.strip()}" if length is None else f"until {length} ago"
 
 
 async def moment(db: DatabaseService, text: str, at: Instant, option: str) -> Instant | None:
     """One text that says when; None is a restart that never was."""
-    text = text.strip()
-    if text.lower() == "restart":
+    if text.strip().lower() == "restart":
         return await newest_session_start(db)
-    relative = _RELATIVE.fullmatch(text)
-    if relative is None:
-        return _absolute(text, option)
-    ns = to_ns(at) - round(float(relative[1]) * _UNITS[relative[2].lower()] * 1e9)
-    if ns < 0:
-        raise typer.BadParameter(f"{text!r} is further back than 1970", param_hint=option)
-    return instant_from_ns(ns)
-
-
-def _absolute(text: str, option: str) -> Instant:
-    """An ISO date or time; without a zone it is this machine's. A time alone is today's."""
     try:
-        if _CLOCK.fullmatch(text):
-            text = f"{datetime.now(UTC).astimezone():%Y-%m-%d}T{text}"
-        moment = datetime.fromisoformat(text).astimezone(UTC)
-        return instant_from_ns((moment - _EPOCH) // timedelta(microseconds=1) * 1000)
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(
-            f"{text!r} is no time: 15m, 6h, 7d, 2026-05-01, 2026-05-01T06:00, 06:00 or restart are", param_hint=option
-        ) from None
+        return moment_of(text, at)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None

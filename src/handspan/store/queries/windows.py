@@ -1,0 +1,93 @@
+"""Times as people say them: ``6h``, ``7d``, an ISO date or time. The command line's and the API's alike."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+
+from whenever import Instant
+
+from handspan.clock import SystemClock, instant_from_ns, to_ns
+from handspan.store.queries.shapes import Window
+
+__all__ = ["Length", "between", "last", "length_of", "moment", "now"]
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_LENGTH: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])", re.IGNORECASE)
+_CLOCK: Final = re.compile(r"\d{1,2}:\d{2}(:\d{2})?")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Length(NamedTuple):
+    """Of time, as it was said."""
+
+    number: str
+    unit: str
+    """Seconds, minutes, hours, days or weeks: one of ``s m h d w``."""
+
+    @property
+    def ns(self) -> int:
+        return round(float(self.number) * _UNITS[self.unit] * 10**9)
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.unit}"
+
+
+def now() -> Instant:
+    """By this machine's clock: what the questions take as ``now`` or ``at``."""
+    return instant_from_ns(SystemClock().wall_ns())
+
+
+def last(length: str, at: Instant | None = None) -> Window:
+    """``last("24h")``: the 24 hours up to now, or up to ``at``. Raises ValueError for what is no length of time."""
+    if length_of(length) is None:
+        raise ValueError(f"{length!r} is no length of time: 90s, 15m, 6h, 7d and 2w are")
+    at = at or now()
+    return Window(moment(length, at), at)
+
+
+def between(since: str | datetime | Instant | None, until: str | datetime | Instant | None = None) -> Window:
+    """From ``since`` (inclusive) to ``until`` (exclusive); None is open. Texts are what :func:`moment` takes; a time
+    without a zone is this machine's. Raises ValueError for what is no time, and for an end that is not after the
+    beginning."""
+    at = now()
+    start, end = (_instant(each, at) for each in (since, until))
+    if start is not None and end is not None and start >= end:
+        raise ValueError(f"{until!s} is not after {since!s}")
+    return Window(start, end)
+
+
+def length_of(text: str) -> Length | None:
+    """None of a text that is none."""
+    found = _LENGTH.fullmatch(text.strip())
+    return None if found is None else Length(found[1], found[2].lower())
+
+
+def moment(text: str, at: Instant) -> Instant:
+    """A length of time is so long before ``at``; an ISO date or time without a zone is this machine's, a time of day
+    today's. Raises ValueError, which says what a time is."""
+    text = text.strip()
+    length = length_of(text)
+    if length is None:
+        return _absolute(text)
+    ns = to_ns(at) - length.ns
+    if ns < 0:
+        raise ValueError(f"{text!r} is further back than 1970")
+    return instant_from_ns(ns)
+
+
+def _absolute(text: str) -> Instant:
+    try:
+        said = f"{datetime.now(UTC).astimezone():%Y-%m-%d}T{text}" if _CLOCK.fullmatch(text) else text
+        return _utc(datetime.fromisoformat(said))
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is no time: 15m, 6h, 7d, 2026-05-01, 2026-05-01T06:00 or 06:00 are") from None
+
+
+def _instant(said: str | datetime | Instant | None, at: Instant) -> Instant | None:
+    if isinstance(said, datetime):
+        return _utc(said)
+    return moment(said, at) if isinstance(said, str) else said
+
+
+def _utc(when: datetime) -> Instant:
+    return instant_from_ns((when.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1) * 1000)
