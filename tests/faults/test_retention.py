@@ -88,13 +88,98 @@ def test_space_is_given_back_to_the_disk(store, db):
     assert conn.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_texts_no_row_shows_any_more_go(store):
-    """A traceback lives as long as a row that has it."""
+def prune(conn, now=NOW, **options):
+    retention = Retention(conn, days=7, max_bytes=10**9, **options)
+    for _ in retention.run(now):
+        pass
+    return {gone.kind: gone.rows for gone in retention.pruned.details}
+
+
+def number_of(conn, table):
+    return conn.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+
+
+def test_texts_nothing_shows_any_more_go(store):
+    """A traceback lives as long as a row or an error group that has it."""
     conn, parents = store
     fill(conn, parents, 1, 10, age_days=8, status="error")
-    for _ in Retention(conn, days=7, max_bytes=10**9).run(NOW):
+    prune(conn)
+    assert (number_of(conn, "handler_invocations"), number_of(conn, "tracebacks")) == (0, 1)
+    conn.execute("DELETE FROM error_groups")
+    prune(conn)
+    assert number_of(conn, "tracebacks") == 0
+
+
+def test_an_error_group_outlives_its_runs_by_a_year_and_its_trend_by_ninety_days(store):
+    """What failed half a year ago and fails again is not new. A dry run says the same as the prune after it."""
+    conn, parents = store
+    fill(conn, parents, 1, 10, age_days=8, status="error")
+    found = []
+    for days in (0, 81, 83, 356, 358):
+        said = prune(conn, NOW + days * DAY, dry=True)
+        went = prune(conn, NOW + days * DAY, detailed=True)
+        assert {kind: said.get(kind) for kind in ("error_group", "traceback")} == {
+            kind: went.get(kind) for kind in ("error_group", "traceback")
+        }
+        found.append(tuple(number_of(conn, table) for table in ("error_group_hours", "error_groups", "tracebacks")))
+    assert found == [(1, 1, 1), (1, 1, 1), (0, 1, 1), (0, 1, 1), (0, 0, 0)]
+    assert conn.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert conn.execute("PRAGMA foreign_keys").fetchone() == (1,)
+
+
+def test_an_error_group_with_a_run_stays(store):
+    """However long ago: runs may be kept for years."""
+    conn, parents = store
+    fill(conn, parents, 1, 10, age_days=0, status="error")
+    for _ in Retention(conn, days=1_000, max_bytes=10**9).run(NOW + 500 * DAY):
         pass
-    assert conn.execute("SELECT count(*) FROM tracebacks").fetchone() == (0,)
+    assert number_of(conn, "error_groups") == 1
+
+
+def test_an_error_group_seen_again_by_the_time_it_goes_stays(store, db):
+    """Between looking and deleting others write; foreign keys are off while groups go, and would not tell."""
+    conn, parents = store
+    fill(conn, parents, 1, 1, age_days=400, status="error")
+    prune(conn, NOW - 390 * DAY)
+
+    def look(sql):
+        if sql.startswith("PRAGMA foreign_keys = OFF") and number_of(conn, "temp.doomed"):
+            with sqlite3.connect(db) as other:
+                other.execute("UPDATE error_groups SET last_seen_at = ?", (NOW,))
+
+    conn.set_trace_callback(look)
+    prune(conn)
+    conn.set_trace_callback(None)
+    assert conn.execute("SELECT last_seen_at FROM error_groups").fetchall() == [(NOW,)]
+
+
+def test_error_groups_of_registrations_that_are_gone_go_with_the_runs(store):
+    """Jobs of one run, each under its own name, would leave a nameless group each for a year."""
+    conn, parents = store
+    fill(conn, parents, 1, 10, age_days=8, status="error")
+    fill(conn, parents, 2, 10, age_days=8, status="error", listener=2)
+    prune(conn)
+    conn.execute("DELETE FROM rollups")
+    conn.execute("DELETE FROM listeners WHERE name = 'l1'")
+    prune(conn)
+    assert conn.execute("SELECT name FROM v_error_groups").fetchall() == [("l2",)]
+    assert number_of(conn, "error_group_hours") == 1
+    assert conn.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+def test_a_number_once_given_to_a_registration_or_a_session_is_not_given_again(store):
+    """Rollups and error groups refer to them without foreign keys: the highest ids stay."""
+    conn, parents = store
+    for listener in (1, 2, 3):
+        fill(conn, parents, listener, 5, age_days=400, listener=listener, status="error")
+    conn.execute(OLD_SESSIONS)
+    conn.execute("UPDATE listeners SET retired_at = 1, last_registered_at = 1")
+    conn.execute("UPDATE sessions SET stopped_at = 1, stop_reason = 'crash'")
+    for _ in range(2):
+        for _ in Retention(conn, days=7, max_bytes=10**9, sessions_worth=1).run(NOW + 800 * DAY):
+            pass
+    assert conn.execute("SELECT id FROM listeners").fetchall() == [(3,)]
+    assert conn.execute("SELECT id FROM sessions").fetchall() == [(15,)]
 
 
 def test_of_incidents_the_newest_stay(store):
@@ -110,10 +195,11 @@ def test_of_incidents_the_newest_stay(store):
 
 
 OLD_SESSIONS = """
-WITH RECURSIVE n(i) AS (SELECT 11 UNION ALL SELECT i + 1 FROM n WHERE i < 14)
+WITH RECURSIVE n(i) AS (SELECT 11 UNION ALL SELECT i + 1 FROM n WHERE i < 15)
 INSERT INTO sessions (id, service_id, instance_id, started_at, last_heartbeat_at, stopped_at, stop_reason)
 SELECT i, 1, 'i' || i, 1, 1, 1, 'crash' FROM n
 """
+"""The last has the highest id, and stays for that."""
 
 
 def test_a_dry_run_and_a_prune_agree_on_sessions_that_something_still_knows(store):
@@ -132,7 +218,7 @@ def test_a_dry_run_and_a_prune_agree_on_sessions_that_something_still_knows(stor
             pass
         said.append({gone.kind: gone.rows for gone in retention.pruned.details})
     assert said == [{"session": 2, "incident": 1}] * 2
-    assert conn.execute("SELECT id FROM sessions ORDER BY id").fetchall() == [(1,), (11,), (14,)]
+    assert conn.execute("SELECT id FROM sessions ORDER BY id").fetchall() == [(1,), (11,), (14,), (15,)]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +240,7 @@ def test_a_session_that_is_known_again_by_the_time_it_goes_stays(store, comes):
             conn.execute(comes)
             comes = None
     assert comes is None
-    assert conn.execute("SELECT id FROM sessions ORDER BY id").fetchall() == [(1,), (11,)]
+    assert conn.execute("SELECT id FROM sessions ORDER BY id").fetchall() == [(1,), (11,), (15,)]
 
 
 async def test_a_running_application_prunes_and_goes_on_recording(make, rows, db):

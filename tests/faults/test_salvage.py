@@ -74,7 +74,8 @@ def test_a_sound_file_is_saved_whole(recorded, tmp_path):
     """Every row of every view, to the letter."""
     found = saved_of(recorded, tmp_path / "new.db")
     assert (found["handler_invocations"].rows, found["handler_invocations"].missing) == (RUNS, 0)
-    for view in ("v_handler_invocations", "v_job_executions", "v_losses", "sessions"):
+    tables = ("sessions", "error_groups", "error_group_hours")
+    for view in ("v_handler_invocations", "v_job_executions", "v_losses", "v_error_groups", *tables):
         assert rows_of(tmp_path / "new.db", f"SELECT * FROM {view}") == rows_of(recorded, f"SELECT * FROM {view}")
 
 
@@ -112,6 +113,21 @@ def test_runs_outlive_their_registration(recorded, tmp_path):
     ]
 
 
+def test_failures_outlive_their_error_groups_and_these_their_tracebacks(recorded, tmp_path):
+    """The page with all groups gone: rows point to none, nothing is counted for nobody. The tracebacks': likewise."""
+    whole = recorded.read_bytes()
+    spoil(recorded, pages_of(recorded, "error_groups")[0])
+    found = saved_of(recorded, tmp_path / "new.db")
+    assert (found["error_groups"].rows, found["handler_invocations"].rows) == (0, RUNS)
+    assert rows_of(tmp_path / "new.db", "SELECT count(*), count(error_group_id) FROM handler_invocations "
+                                        "WHERE status = 'error'") == [(RUNS // 10, 0)]  # fmt: skip
+    assert rows_of(tmp_path / "new.db", "SELECT count(*) FROM error_group_hours") == [(0,)]
+    recorded.write_bytes(whole)
+    spoil(recorded, pages_of(recorded, "tracebacks")[0])
+    saved_of(recorded, tmp_path / "other.db")
+    assert rows_of(tmp_path / "other.db", "SELECT count, traceback FROM v_error_groups") == [(RUNS // 10, None)]
+
+
 @pytest.mark.parametrize(
     ("damage", "least"),
     [
@@ -134,7 +150,7 @@ def test_an_older_file_is_saved_into_the_current_schema(tmp_path):
     with closing(sqlite3.connect(old)) as conn:
         conn.executescript(dump.read_text())
     found = saved_of(old, tmp_path / "new.db")
-    assert (found["handler_invocations"].rows, found["incidents"].rows) == (2, 0)
+    assert (found["handler_invocations"].rows, found["incidents"].rows, found["error_group_hours"].rows) == (2, 0, 0)
     assert rows_of(tmp_path / "new.db", "SELECT reason, count FROM v_losses") == [("queue_full", 3)]
 
 

@@ -229,12 +229,16 @@ def test_rollups_equal_every_row_ever_committed(tmp_path_factory, steps):
 @settings(max_examples=25, deadline=None)
 @given(before=st.lists(runs, min_size=1, max_size=60), meanwhile=st.lists(runs, max_size=20), cut=st.integers(1, 50))
 def test_older_rows_are_told_of_afterwards(tmp_path_factory, before, meanwhile, cut):
-    """A stretch at a time, by two processes in turn, and with runs committed in between: each is counted once."""
+    """A stretch at a time, by two processes in turn, and with runs committed in between: each is counted once, in its
+    rollups and in its error group."""
     field = Field(str(tmp_path_factory.mktemp("backfill") / "a.db"))
     other = open_for_writing(field.path, busy_timeout=1)
     with closing(field.conn), closing(other):
         field.commit(1, before)
-        field.conn.execute("DELETE FROM rollups")
+        for table, _ in TABLES.values():
+            field.conn.execute(f"UPDATE {table} SET error_group_id = NULL")
+        for table in ("rollups", "error_group_hours", "error_groups"):
+            field.conn.execute(f"DELETE FROM {table}")
         field.parents.forget()
         start_over(field.conn)
         assert is_pending(field.conn)
@@ -244,6 +248,9 @@ def test_older_rows_are_told_of_afterwards(tmp_path_factory, before, meanwhile, 
             field.commit(0, meanwhile)
             next(theirs, None)
         assert in_whole_microseconds(field.stored()) == in_whole_microseconds(field.expected())
+        grouped = "SELECT error_group_id, count(*) FROM {} WHERE status = 'error' GROUP BY 1"
+        sizes = dict(field.conn.execute(" UNION ALL ".join(grouped.format(table) for table, _ in TABLES.values())))
+        assert sizes == dict(field.conn.execute("SELECT id, count FROM error_groups"))
 
 
 def small(conn, parents, rows):

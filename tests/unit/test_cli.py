@@ -25,26 +25,34 @@ from handspan.store import schema
 from seeded import DAY, HOUR, NOW, raw
 
 AT = instant_from_ns(int(NOW) * 10**9)
-REPORTS = ["status", "handlers", "jobs", "runs", "errors", "sessions", "losses", "incidents"]
+REPORTS = ["status", "handlers", "jobs", "runs", "errors", "sessions", "losses", "incidents", "busy"]
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 Run = Callable[..., tuple[int, str, str]]
 
 
+CLOCKS = (
+    "errors",
+    "busy",
+    "compare",
+    "incidents",
+    "maintenance",
+    "pruning",
+    "registered",
+    "registration",
+    "reports",
+    "roll",
+    "run_command",
+    "runs_command",
+    "status",
+)
+"""Modules that ask what time it is."""
+
+
 @pytest.fixture(autouse=True)
 def steady(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """A known moment, a known width, a zone, a folder of its own."""
-    for module in (
-        "reports",
-        "runs_command",
-        "run_command",
-        "status",
-        "incidents",
-        "maintenance",
-        "pruning",
-        "registration",
-        "roll",
-    ):
+    for module in CLOCKS:
         monkeypatch.setattr(f"handspan.cli.{module}.now", lambda: AT)
     for name in ("NO_COLOR", "FORCE_COLOR", "HANDSPAN_DB", "HANDSPAN_DEBUG", "LINES"):
         monkeypatch.delenv(name, raising=False)
@@ -177,19 +185,31 @@ RUN_KEYS = dict.fromkeys(
      "error_type", "error_message", "trace_id", "span_id", "session_id"]
 )  # fmt: skip
 ACTIVITY_KEYS = dict.fromkeys(
-    ["runs", "errors", "cancelled", "dependency_failures", "timeouts", "interrupted", "sampled", "p50_ms", "p95_ms"]
-)
-GROUP_KEYS = dict.fromkeys(
-    ["kind", "registration_id", "service", "app_key", "instance_index", "name", "error_type", "error_message", "count",
-     "last_seen_at"]
+    ["runs", "successes", "errors", "dependency_failures", "timeouts", "interrupted", "cancelled", "late", "total_ms",
+     "avg_ms", "min_ms", "max_ms", "p50_ms", "p95_ms", "p99_ms", "max_delay_ms", "last_error_before"]
 )  # fmt: skip
+WINDOW_KEYS = dict.fromkeys(["since", "until"])
+LAST_ERROR_KEYS = dict.fromkeys(["started_at", "error_type", "error_message"])
+ERROR_KEYS = dict.fromkeys(
+    ["id", "kind", "registration_id", "service", "app_key", "instance_index", "name", "error_type", "error_message",
+     "count", "last_seen_at", "frame", "message", "state", "new", "by_hour", "total", "first_seen_at", "resolved_at",
+     "regressed_at"]
+) | {"trend": {"start": None, "step_s": None, "counts": [None]}}  # fmt: skip
 SESSION_KEYS = dict.fromkeys(
     ["id", "service", "instance_id", "state", "recovered", "started_at", "last_heartbeat_at", "ended_at", "duration_s",
      "service_version",
      "handspan_version", "python_version", "host", "pid", "running", "lost", "counts"]
 )  # fmt: skip
 FAILURE_KEYS = dict.fromkeys(["errors", "dependency_failures", "timeouts", "interrupted", "cancelled"])
-KIND_KEYS = {"registered": None, "active": None, "runs": None, "last_run_at": None, "failures": FAILURE_KEYS}
+KIND_KEYS = {
+    "registered": None,
+    "active": None,
+    "runs": None,
+    "last_run_at": None,
+    "failures": FAILURE_KEYS,
+    "avg_ms": None,
+    "late": None,
+}
 
 FIGURE_KEYS = dict.fromkeys(["value", "unit", "runs"])
 VERDICT_KEYS = {
@@ -205,22 +225,31 @@ DOCUMENTS: dict[str, Any] = {
     "incidents": {"since": None, "incidents": [INCIDENT_KEYS], "more": None},
     "status": {"since": None, "verdict": VERDICT_KEYS, "status": {
         "store": dict.fromkeys(["path", "schema_revision", "size_bytes", "live_bytes"]),
-        "handlers": KIND_KEYS, "jobs": KIND_KEYS, "running": None, "sessions": [SESSION_KEYS], "errors": [GROUP_KEYS],
+        "handlers": KIND_KEYS, "jobs": KIND_KEYS, "running": None, "sessions": [SESSION_KEYS], "errors": [ERROR_KEYS],
         "losses": [dict.fromkeys(["stage", "kind", "reason", "count", "last_hour"])],
         "incidents": [INCIDENT_KEYS],
         "set_aside": [], "abandoned_journals": None}},
-    "handlers": {"since": None, "handlers": [{
-        **dict.fromkeys(["id", "service", "app_key", "instance_index", "name", "topic", "source_location", "retired_at",
-                         "last_run_at"]), "activity": ACTIVITY_KEYS}]},
-    "jobs": {"since": None, "jobs": [{
-        **dict.fromkeys(["id", "service", "app_key", "instance_index", "name", "trigger_type", "trigger_value",
-                         "args_json", "kwargs_json", "source_location", "retired_at", "next_run_at", "last_run_at"]),
-        "activity": ACTIVITY_KEYS}]},
+    "handlers": {"since": None, "until": None, "window": WINDOW_KEYS, "handlers": [{
+        **dict.fromkeys(["id", "service", "app_key", "instance_index", "name", "topic", "handler_method", "debounce",
+                         "throttle", "once", "priority", "predicate_description", "source_location",
+                         "first_registered_at", "retired_at", "last_run_at"]), "last_error": LAST_ERROR_KEYS,
+        "activity": ACTIVITY_KEYS, "before": ACTIVITY_KEYS}]},
+    "jobs": {"since": None, "until": None, "window": WINDOW_KEYS, "jobs": [{
+        **dict.fromkeys(["id", "service", "app_key", "instance_index", "name", "handler_method", "trigger_type",
+                         "trigger_value", "repeat", "args_json", "kwargs_json", "source_location",
+                         "first_registered_at", "retired_at", "next_run_at", "last_run_at"]),
+        "last_error": LAST_ERROR_KEYS,
+        "activity": ACTIVITY_KEYS, "before": ACTIVITY_KEYS}]},
+    "busy": {"since": None, "until": None, "resolution_s": None, "window": WINDOW_KEYS, "buckets": [{
+        **dict.fromkeys(["started_at", "runs", "errors"]),
+        "registrations": [dict.fromkeys(["kind", "registration_id", "service", "app_key", "instance_index", "name",
+                                         "runs", "errors"])]}]},
     "runs": {"since": None, "until": None, "runs": [RUN_KEYS], "more": None, "after": None, "looked_back_to": None},
-    "errors": {"since": None, "groups": [GROUP_KEYS], "recent": [RUN_KEYS]},
-    "sessions": {"since": None, "sessions": [
+    "errors": {"since": None, "until": None, "groups": [ERROR_KEYS], "more": None, "pending": None,
+               "recent": [RUN_KEYS]},
+    "sessions": {"since": None, "until": None, "sessions": [
         {**SESSION_KEYS, "counts": dict.fromkeys(["runs", "errors", "interrupted"])}]},
-    "losses": {"since": None, "total": None, "pruned": None, "abandoned_journals": None, "entries": None, "losses": [
+    "losses": {**dict.fromkeys(["since", "until", "total", "pruned", "abandoned_journals", "entries"]), "losses": [
         dict.fromkeys(["hour", "service", "session_id", "instance_id", "stage", "kind", "reason", "count"])]},
 }  # fmt: skip
 
@@ -248,6 +277,14 @@ def test_json_knows_no_infinity(house: str, run: Run) -> None:
         conn.execute("UPDATE handler_invocations SET duration_ms = 9e999")
     found = document(run, "runs", "--db", house, "--handler", "*", "--limit", "1")
     assert found["runs"][0]["duration_ms"] is None
+
+
+def test_json_of_one_error(house: str, run: Run) -> None:
+    """Likewise."""
+    assert keys_of(document(run, "error", "4", "--db", house)) == {"since": None, "error": {
+        "group": ERROR_KEYS, "sample_trace_id": None, "sample_span_id": None, "traceback": None,
+        "sessions": [dict.fromkeys(["session_id", "service_version", "started_at", "count", "or_more"])],
+        "runs": {"runs": [RUN_KEYS], "after": dict.fromkeys(["started_at", "kind", "id"])}}}  # fmt: skip
 
 
 # --- options ------------------------------------------------------------------------------------------------
@@ -300,6 +337,11 @@ def test_database_from_the_environment(house: str, run: Run, monkeypatch: pytest
         pytest.param(["runs", "--limit", "0"], "--limit", id="limit of nothing"),
         pytest.param(["runs", "--limit", "999999"], "--limit", id="limit of everything"),
         pytest.param(["runs", "--nonsense"], "--nonsense", id="unknown option"),
+        pytest.param(["error", "99"], "`handspan errors` lists them", id="unknown error"),
+        pytest.param(["error", "99", "--resolve"], "`handspan errors` lists them", id="unknown error to resolve"),
+        pytest.param(["error", "1", "--resolve", "--reopen"], "exclude each other", id="both"),
+        pytest.param(["errors", "--since", "1h", "--until", "2h"], "--until", id="ends before it begins"),
+        pytest.param(["errors", "--state", "shut"], "--state", id="unknown state"),
         pytest.param(["nonsense"], "nonsense", id="unknown command"),
         pytest.param(["db", "nonsense"], "nonsense", id="unknown db command"),
     ],
@@ -461,6 +503,81 @@ def test_status_of_a_crash(house: str, run: Run, monkeypatch: pytest.MonkeyPatch
     _, out, _ = run("status", "--db", house)
     assert "the last session crashed, not yet recovered" in flat(out)
     assert "crashed, not yet recovered" in run("sessions", "--db", house)[1].splitlines()[1] or "crashed" in out
+
+
+# --- errors ---------------------------------------------------------------------------------------------------
+
+
+def test_errors_that_are_none(house: str, run: Run) -> None:
+    """Why the answer is empty, and what to do."""
+    assert flat(run("errors", "--db", house, "--since", "1m")[1]) == (
+        "Nothing failed in the last 1 m. A wider --since may show more."
+    )
+    assert "No error matches" in run("errors", "--db", house, "--app", "none")[1]
+
+
+def test_a_list_of_errors_says_that_it_was_cut(house: str, run: Run) -> None:
+    """And how to see the rest."""
+    _, out, _ = run("errors", "--db", house, "--since", "7d", "--limit", "2")
+    assert "These are the first 2: --limit shows more" in flat(out)
+    assert document(run, "errors", "--db", house, "--since", "7d", "--limit", "2")["more"] is True
+    assert document(run, "errors", "--db", house, "--since", "7d")["more"] is False
+
+
+def test_errors_while_older_ones_are_still_grouped(house: str, run: Run) -> None:
+    """Figures that will grow say so."""
+    with closing(sqlite3.connect(house, isolation_level=None)) as conn:
+        conn.execute("INSERT INTO backfills VALUES ('job_executions', 1, 2)")
+    assert "still being grouped" in flat(run("errors", "--db", house)[1])
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_one_error_with_hostile_texts(house: str, run: Run, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """Nothing of it reaches the terminal as it is, and no line is wider than that but for a path."""
+    text = (
+        "Traceback (most recent call last):\n" + '  File "a.py", line 1, in f\n    x = "\x1b[31m" ' + "w " * 300 + "\n"
+    )
+    with closing(sqlite3.connect(house, isolation_level=None)) as conn:
+        conn.execute("UPDATE tracebacks SET text = ?", (text * 100,))
+        conn.execute("UPDATE error_groups SET sample_message = ?, frame = ?", ("\u6f22 \x1b[2J m\n" * 900, "f " * 200))
+        conn.execute("UPDATE handler_invocations SET error_message = ?", ("\x1b]0;title\x07 " * 90,))
+    monkeypatch.setenv("COLUMNS", str(width))
+    code, out, _ = run("error", "5", "--db", house)
+    assert code == 0
+    assert "\x1b" not in out
+    assert "lines not shown" in out
+    assert max(cell_len(line) for line in out.splitlines()) <= width
+
+
+def test_one_error_whose_runs_are_pruned(house: str, run: Run) -> None:
+    """The group stays, and says why it shows no run."""
+    with closing(sqlite3.connect(house, isolation_level=None)) as conn:
+        conn.execute("DELETE FROM handler_invocations")
+    code, out, _ = run("error", "4", "--db", house)
+    assert code == 0
+    assert "None of its runs is stored any more" in flat(out)
+    assert "14 times ever" in out
+
+
+@pytest.mark.parametrize(
+    ("group", "says"),
+    [(1, "once, 2 d ago"), (4, "since 3 d ago"), (3, "came back"), (7, "not seen in a run that started later")],
+    ids=["once", "open", "regressed", "resolved"],
+)
+def test_one_error_says_how_it_stands(house: str, run: Run, group: int, says: str) -> None:
+    """In the first sentence."""
+    with closing(sqlite3.connect(house, isolation_level=None)) as conn:
+        conn.execute("UPDATE error_groups SET resolved_at = ? WHERE id IN (3, 7)", (NOW - 4 * DAY,))
+        conn.execute("UPDATE error_groups SET regressed_at = last_seen_at WHERE id = 3")
+    assert says in flat(run("error", str(group), "--db", house)[1].split("\n\n")[0])
+
+
+def test_resolving_makes_no_file(tmp_path: Path, run: Run) -> None:
+    """A wrong path is an error here, too."""
+    code, out, err = run("error", "1", "--resolve", "--db", str(tmp_path / "none.db"))
+    assert (code, out) == (2, "")
+    assert "There is no file at" in err
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- db -------------------------------------------------------------------------------------------------------

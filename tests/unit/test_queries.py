@@ -210,10 +210,9 @@ def figures(path: str, kind: runs.Kind, row_id: int, since: float) -> tuple[int,
 
 
 def nearest_rank(path: str, kind: runs.Kind, row_id: int, since: float, share: float) -> float | None:
-    """The percentile by its definition, in Python, of the newest hundred."""
+    """The percentile by its definition, in Python."""
     table, parent = TABLES[kind]
-    newest = "ORDER BY execution_start_ts DESC LIMIT 100"
-    sql = f"SELECT duration_ms FROM {table} WHERE {parent} = ? AND execution_start_ts >= ? {newest}"
+    sql = f"SELECT duration_ms FROM {table} WHERE {parent} = ? AND execution_start_ts >= ?"
     durations = sorted(duration for (duration,) in raw(path, sql, row_id, since))
     return durations[math.ceil(share * len(durations)) - 1] if durations else None
 
@@ -235,11 +234,79 @@ async def test_activity(house: str, seconds: float) -> None:
             assert (a.runs, a.errors, a.cancelled, a.dependency_failures, a.timeouts, a.interrupted) == figures(
                 house, kind, each.id, since
             )
-            assert a.sampled == min(a.runs, registrations.SAMPLE)
-            assert a.p50_ms == nearest_rank(house, kind, each.id, since, 0.50)
-            assert a.p95_ms == nearest_rank(house, kind, each.id, since, 0.95)
+            for share, found_ms in ((0.50, a.p50_ms), (0.95, a.p95_ms), (0.99, a.p99_ms)):
+                nearest = nearest_rank(house, kind, each.id, since, share)
+                assert found_ms == (None if nearest is None else pytest.approx(nearest, rel=0.05))
             ((newest,),) = raw(house, f"SELECT max(execution_start_ts) FROM {table} WHERE {parent} = ?", each.id)
             assert each.last_run_at == shapes.instant(newest)
+
+
+async def test_activity_before(house: str) -> None:
+    """Beside each figure what it was in as long a time before; nothing where that has no meaning."""
+    window, before = last(DAY), Window(at(NOW - 2 * DAY), at(NOW - DAY))
+    async with DatabaseService(house) as db:
+        found = await registrations.list_handlers(db, window, now=at(NOW))
+        wanted = await registrations.list_handlers(db, before)
+        closed = await registrations.list_handlers(db, Window(at(NOW - DAY), at(NOW)))
+        endless = await registrations.list_handlers(db, ALL_TIME, now=at(NOW))
+    activity = {each.id: each.activity for each in wanted}
+    assert {each.id: each.before for each in found} == {each.id: activity[each.id] for each in found}
+    assert [each.before for each in closed] == [each.before for each in found]
+    assert {each.before for each in endless} == {None}
+    assert any(each.before and each.before.runs for each in found)
+
+
+@pytest.mark.parametrize(
+    ("sort", "key"),
+    [
+        pytest.param("runs", lambda each: -each.activity.runs, id="runs"),
+        pytest.param("failed", lambda each: -each.activity.errors, id="failed"),
+        pytest.param("p95", lambda each: -(each.activity.p95_ms or 0), id="p95"),
+        pytest.param("last", lambda each: -to_epoch(to_ns(each.last_run_at)) if each.last_run_at else 1, id="last"),
+    ],
+)
+async def test_sorting(house: str, sort: registrations.Sort, key: Callable[[Any], float]) -> None:
+    """The most of it first, equals by name; a limit cuts what is sorted."""
+    async with DatabaseService(house) as db:
+        by_name = await registrations.list_handlers(db, last(2 * DAY))
+        found = await registrations.list_handlers(db, last(2 * DAY), sort=sort)
+        first = await registrations.list_handlers(db, last(2 * DAY), sort=sort, limit=1)
+    assert [each.id for each in found] == [each.id for each in sorted(by_name, key=key)]
+    assert [each.id for each in found] != [each.id for each in by_name]
+    assert first == found[:1]
+
+
+async def test_the_last_run_outlives_its_rows(tmp_path: Path) -> None:
+    """Rows pruned long ago leave the day they ran on; who never ran has none."""
+    path = seeded.build(tmp_path / "pruned.db")
+    ((newest,),) = raw(path, "SELECT max(execution_start_ts) FROM handler_invocations WHERE listener_id = 3")
+    with closing(sqlite3.connect(path, isolation_level=None)) as conn:
+        conn.execute("DELETE FROM handler_invocations WHERE listener_id = 3")
+    async with DatabaseService(path) as db:
+        found = {each.id: each.last_run_at for each in await registrations.list_handlers(db, ALL_TIME)}
+    assert found[3] == at(newest // DAY * DAY)
+    assert found[4] is None
+
+
+async def test_the_last_error_of_each(tmp_path: Path) -> None:
+    """The newest of its error groups, whenever it was."""
+    path = seeded.build(tmp_path / "groups.db")
+    with closing(sqlite3.connect(path, isolation_level=None)) as conn:
+        seeded.put(conn, "error_groups (kind, registration_id, fingerprint, error_type, message, first_seen_at, "
+                         "last_seen_at, count, sample_message, sample_trace_id, sample_span_id)",
+                   [("handler", 3, b"a", "ValueError", "m", NOW, NOW - 50, 1, "older", b"t", b"s"),
+                    ("handler", 3, b"b", "KeyError", "m", NOW, NOW - 9, 1, "newer", b"t", b"s"),
+                    ("job", 3, b"a", "OSError", "m", NOW, NOW - 1, 1, "of a job", b"t", b"s")])  # fmt: skip
+    async with DatabaseService(path) as db:
+        found = {each.id: each.last_error for each in await registrations.list_handlers(db, ALL_TIME)}
+    assert found[3] == registrations.LastError(at(NOW - 9), "KeyError", "newer")
+    newest = {
+        row_id: registrations.LastError(at(ts), error, message)
+        for row_id, ts, error, message in raw(path, "SELECT listener_id, max(execution_start_ts), error_type, "
+                                                    "error_message FROM handler_invocations WHERE status = 'error' "
+                                                    "GROUP BY 1")
+    }  # fmt: skip
+    assert {row_id: error for row_id, error in found.items() if error} == newest | {3: found[3]}
 
 
 async def test_handlers_by_app_and_name(house: str) -> None:
@@ -279,18 +346,22 @@ async def test_totals(house: str, kind: runs.Kind, row_id: int) -> None:
     since = window.params()["since"]
     async with DatabaseService(house) as db:
         t = await registrations.registration_totals(db, kind, row_id, window)
-    assert (t.runs, t.errors, t.cancelled, t.dependency_failures, t.timeouts, t.interrupted) == figures(
+    f = t.figures
+    assert (f.runs, f.errors, f.cancelled, f.dependency_failures, f.timeouts, f.interrupted) == figures(
         house, kind, row_id, since
     )
-    assert t.runs == t.successes + t.errors + t.cancelled
+    assert f.runs == f.successes + f.errors + f.cancelled
     durations = [
         d
         for (d,) in raw(
             house, f"SELECT duration_ms FROM {table} WHERE {parent} = ? AND execution_start_ts >= ?", row_id, since
         )
     ]
-    assert t.total_ms == pytest.approx(sum(durations))
-    assert (t.min_ms, t.max_ms) == ((min(durations), max(durations)) if durations else (None, None))
+    assert f.total_ms == pytest.approx(sum(durations))
+    assert (f.min_ms, f.max_ms) == ((min(durations), max(durations)) if durations else (None, None))
+    newest = raw(house, f"SELECT max(execution_start_ts) FROM {table} WHERE {parent} = ? AND execution_start_ts >= ?",
+                 row_id, since)  # fmt: skip
+    assert t.last_run_at == shapes.instant(newest[0][0])
     sql = f"SELECT execution_start_ts, error_type, error_message FROM {table} WHERE {parent} = ? AND status = 'error' "
     last_error = raw(house, f"{sql} AND execution_start_ts >= ? ORDER BY 1 DESC LIMIT 1", row_id, since)
     found = (
@@ -302,26 +373,6 @@ async def test_totals(house: str, kind: runs.Kind, row_id: int) -> None:
 
 
 # --- failures ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("window", [ALL_TIME, last(DAY)], ids=["all time", "one day"])
-async def test_error_groups(house: str, window: Window) -> None:
-    """Errors counted by registration and type, with the newest message, most recent first; nothing cancelled."""
-    async with DatabaseService(house) as db:
-        found = await failures.error_groups(db, window)
-    wanted: dict[tuple[Any, ...], list[Any]] = {}
-    for kind, app, instance, name, service, error, ts, message in raw(
-        house, "SELECT kind, app_key, instance_index, name, service, error_type, execution_start_ts, error_message "
-        "FROM v_executions WHERE status = 'error' AND execution_start_ts >= ? ORDER BY execution_start_ts",
-        window.params()["since"],
-    ):  # fmt: skip
-        group = wanted.setdefault((kind, app, instance, name, service, error), [0, 0.0, ""])
-        group[:] = [group[0] + 1, ts, message]
-    assert {
-        (g.kind, g.app_key, g.instance_index, g.name, g.service, g.error_type):
-        [g.count, to_epoch(to_ns(g.last_seen_at)), g.error_message] for g in found
-    } == wanted  # fmt: skip
-    assert [g.last_seen_at for g in found] == sorted((g.last_seen_at for g in found), reverse=True)
 
 
 async def test_recent_errors(house: str) -> None:

@@ -10,13 +10,17 @@ import typer
 
 from handspan._version import __version__
 from handspan.cli import (
+    busy,
+    compare,
     completion,
     demo_command,
+    errors,
     export_command,
     incidents,
     maintenance,
     pruning,
     recovery,
+    registered,
     registration,
     reports,
     roll,
@@ -42,8 +46,10 @@ app = typer.Typer(
     context_settings=PLAIN_HELP,
 )
 app.command("status")(status.status)
-app.command("handlers")(reports.handlers)
-app.command("jobs")(reports.jobs)
+app.command("handlers")(registered.handlers)
+app.command("jobs")(registered.jobs)
+app.command("busy")(busy.busy)
+app.command("compare")(compare.compare)
 app.command("runs")(runs_command.runs)
 app.command("slow")(runs_command.slow)
 app.command("running")(runs_command.running)
@@ -52,14 +58,15 @@ app.command("trace")(run_command.trace_command)
 app.command("tail")(tail_command.tail)
 app.command("sql")(sql_command.sql)
 app.command("export")(export_command.export)
-app.command("completion")(completion.completion)
-app.command("errors")(reports.errors)
+app.command("errors")(errors.errors)
+app.command("error")(errors.error)
 app.command("sessions")(reports.sessions)
 app.command("losses")(reports.losses)
 app.command("handler")(registration.handler)
 app.command("job")(registration.job)
 app.command("roll")(roll.roll)
 app.command("incidents")(incidents.incidents)
+app.command("completion")(completion.completion)
 app.command("demo")(demo_command.demo)
 
 db_app = typer.Typer(help="Look after the database file.", rich_markup_mode=None, context_settings=PLAIN_HELP)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
@@ -71,9 +71,9 @@ class Axis:
         for interval in INTERVALS:
             for days in (True, False):
                 found = [
-                    (column, _label(moment, interval, days and _begins(moment, DAY, self.step)))
+                    (column, _label(moment + timedelta(seconds=ahead), interval, days and _ahead(moment, DAY) == ahead))
                     for column, moment in enumerate(moments)
-                    if _begins(moment, interval, self.step)
+                    if (ahead := _ahead(moment, interval)) < self.step
                 ]
                 found = [each for each in found if each[0] * self.cells + len(each[1]) <= self.width]
                 if found and _fit(found, self.cells):
@@ -99,12 +99,12 @@ def step_words(seconds: int) -> str:
     return f"{seconds // MINUTE}-minute"
 
 
-def _begins(moment: datetime, interval: int, step: int) -> bool:
-    """Whether a round moment lies in the column, by the clock on the wall."""
+def _ahead(moment: datetime, interval: int) -> int:
+    """Seconds to the next round moment, by the clock on the wall: it may lie within a column."""
     wall = int(moment.replace(tzinfo=UTC).timestamp())
     if interval >= 7 * DAY:
         wall -= 4 * DAY  # 1970 began on a Thursday: weeks begin on Monday
-    return wall % interval < step
+    return -wall % interval
 
 
 def _label(moment: datetime, interval: int, day: bool) -> str:

@@ -32,7 +32,7 @@ MEGABYTE: Final = 1024 * 1024
 TABLES: Final = {
     "handler": "handler_invocations", "job": "job_executions", "span": "spans", "traceback": "tracebacks",
     "listener": "listeners", "scheduled_job": "scheduled_jobs", "loss": "losses", "session": "sessions",
-    "service": "services",
+    "service": "services", "incident": "incidents", "error_group": "error_groups",
 }  # fmt: skip
 WHY: Final = {"pruned_age": "age", "pruned_size": "size", "unused": "unused", "ended": "ended"}
 

@@ -11,7 +11,7 @@ from handspan.cli.incidents_view import incident_table
 from handspan.cli.output import CRASHED, FAILED, PALE, failed, pale_zero
 from handspan.cli.table import Table, figure, name, text, word
 from handspan.cli.views import START_HINT
-from handspan.store.queries.failures import ErrorGroup
+from handspan.store.queries.error_groups import ErrorGroupRow
 from handspan.store.queries.sessions import SessionSummary
 from handspan.store.queries.status import RECENT_INCIDENTS, WORST_GROUPS, Status
 from handspan.store.verdict import Severity, Verdict
@@ -149,7 +149,7 @@ def _live_words(session: SessionSummary) -> str:
     return one_line(f"{session.service}{version} for {took(session.duration_s * 1000)}{where}")
 
 
-def _error_table(groups: Sequence[ErrorGroup], at: Instant) -> Table:
+def _error_table(groups: Sequence[ErrorGroupRow], at: Instant) -> Table:
     table = Table(name("error"), name("in"), figure("times"), figure("last"), text("message"))
     several = len({group.service for group in groups}) > 1
     for group in groups:

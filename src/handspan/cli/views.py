@@ -1,21 +1,18 @@
 """Answers as people read them: a sentence, a table, and what to do next where there is nothing to show."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from rich.text import Text
 from whenever import Instant
 
-from handspan.cli.figures import ago, amount, count, newest, one_line, took, until
+from handspan.cli.figures import ago, amount, count, newest, one_line, took
 from handspan.cli.output import FAILED, PALE, STYLE_OF, failed, pale_zero
 from handspan.cli.table import Table, figure, name, text, word
-from handspan.store.queries.failures import ErrorGroup
 from handspan.store.queries.ledger import LossPage
-from handspan.store.queries.registrations import SAMPLE, HandlerSummary, JobSummary
-from handspan.store.queries.runs import RunRow
 from handspan.store.queries.sessions import SessionSummary
 
-__all__ = ["MARKS", "START_HINT", "RunRow", "errors", "handlers", "jobs", "losses", "sessions"]
+__all__ = ["MARKS", "START_HINT", "losses", "sessions"]
 
 Part = str | Text | Table
 
@@ -29,93 +26,12 @@ STATE_WORDS: Final = {
 }
 
 
-class Named(Protocol):
-    """What is registered has these."""
-
-    @property
-    def service(self) -> str: ...
-    @property
-    def app_key(self) -> str: ...
-    @property
-    def instance_index(self) -> int: ...
-    @property
-    def name(self) -> str: ...
-
-
-# --- registrations -------------------------------------------------------------------------------------
-
-
-def handlers(found: Sequence[HandlerSummary], at: Instant, words: str, limit: int) -> Iterator[Part]:
-    if not found:
-        yield f"No handler is registered here. {START_HINT}"
-        return
-    table = Table(
-        name("handler"), text("topic"), figure("runs"), figure("failed"), figure("p50"),
-        figure("p95"), figure("last run"),
-    )  # fmt: skip
-    several = _several_services(found)
-    for handler in found:
-        activity = handler.activity
-        table.add(_title(handler, several, handler.retired_at), Text(one_line(handler.topic), style=PALE),
-                  pale_zero(activity.runs), failed(activity.errors), took(activity.p50_ms), took(activity.p95_ms),
-                  ago(handler.last_run_at, at))  # fmt: skip
-    yield table
-    yield from _note(found, "p50 and p95", words, limit, "handlers")
-
-
-def jobs(found: Sequence[JobSummary], at: Instant, words: str, limit: int) -> Iterator[Part]:
-    if not found:
-        yield f"No job is registered here. {START_HINT}"
-        return
-    table = Table(
-        name("job"), text("trigger"), figure("runs"), figure("failed"), figure("p95"),
-        figure("last run"), figure("next run"),
-    )  # fmt: skip
-    several = _several_services(found)
-    for job in found:
-        activity = job.activity
-        trigger = " ".join(filter(None, (job.trigger_type, job.trigger_value)))
-        table.add(_title(job, several, job.retired_at), Text(one_line(trigger), style=PALE), pale_zero(activity.runs),
-                  failed(activity.errors), took(activity.p95_ms), ago(job.last_run_at, at),
-                  until(job.next_run_at, at))  # fmt: skip
-    yield table
-    yield from _note(found, "p95", words, limit, "jobs")
-
-
-def _note(found: Sequence[object], percentiles: str, words: str, limit: int, what: str) -> Iterator[Text]:
-    yield Text(f"Runs {words or 'of all time'}; {percentiles} of each one's last {SAMPLE}.", style=PALE)
-    if len(found) == limit:
-        yield Text(f"These are the first {count(limit)} {what}: --limit shows more.", style=PALE)
-
-
-# --- errors, sessions ---------------------------------------------------------------------------------
-
-
-def errors(found: Sequence[ErrorGroup], at: Instant, words: str, limit: int) -> Iterator[Part]:
-    if not found:
-        yield f"Nothing failed {words}. A wider --since may show more." if words else "Nothing failed at all."
-        return
-    yield _error_table(found, at)
-    yield Text(f"Errors {words or 'of all time'}. `handspan runs --status error` lists them one by one.", style=PALE)
-    if len(found) == limit:
-        yield Text(f"These are the {count(limit)} most recent groups: --limit shows more.", style=PALE)
-
-
-def _error_table(groups: Sequence[ErrorGroup], at: Instant) -> Table:
-    table = Table(name("error"), name("in"), figure("times"), figure("last"), text("message"))
-    several = _several_services(groups)
-    for group in groups:
-        table.add(Text(one_line(group.error_type or "error"), style=FAILED), _title(group, several), count(group.count),
-                  ago(group.last_seen_at, at), Text(one_line(group.error_message or ""), style=PALE))  # fmt: skip
-    return table
-
-
 def sessions(found: Sequence[SessionSummary], at: Instant, words: str, limit: int) -> Iterator[Part]:
     if not found:
         yield f"No session {words}. A wider --since may show more." if words else f"No session yet. {START_HINT}"
         return
     table = Table(
-        figure("started"), figure("lasted"), word("state"), name("service"), figure("runs"),
+        figure("id"), figure("started"), figure("lasted"), word("state"), name("service"), figure("runs"),
         figure("failed"), figure("lost"), text("process"),
     )  # fmt: skip
     for session in found:
@@ -123,7 +39,9 @@ def sessions(found: Sequence[SessionSummary], at: Instant, words: str, limit: in
         state = STATE_WORDS[session.state] + ("" if session.recovered else ", not yet recovered")
         version = f" {session.service_version}" if session.service_version else ""
         process = f"{session.pid} on {session.host}" if session.pid and session.host else session.host or ""
-        table.add(ago(session.started_at, at), took(session.duration_s * 1000),
+        if session.state == "live" and session.running:
+            state += f", {count(session.running)} running"
+        table.add(str(session.id), ago(session.started_at, at), took(session.duration_s * 1000),
                   Text(state, style=STYLE_OF.get(session.state, "")), one_line(session.service + version),
                   pale_zero(counts.runs if counts else 0), failed(counts.errors if counts else 0), failed(session.lost),
                   Text(one_line(process), style=PALE))  # fmt: skip
@@ -156,19 +74,3 @@ def losses(found: LossPage, at: Instant, words: str, limit: int) -> Iterator[Par
     yield Text("By the hour in which it was lost; `handspan sessions` tells of the sessions.", style=PALE)
     if found.entries > limit:
         yield Text(f"{newest(limit)} of {count(found.entries)}: --limit shows more.", style=PALE)
-
-
-# --- small things ---------------------------------------------------------------------------------------
-
-
-def _title(of: Named, service: bool = False, retired_at: Instant | None = None) -> Text:
-    """``app.name``, with the instance where it is not the first."""
-    instance = f" #{of.instance_index}" if of.instance_index else ""
-    title = Text(one_line(f"{of.service}/" * service + f"{of.app_key}.{of.name}{instance}"))
-    if retired_at is not None:
-        title.append(" (retired)", style=PALE)
-    return title
-
-
-def _several_services(found: Iterable[Named]) -> bool:
-    return len({of.service for of in found}) > 1

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from handspan.store.batches import FIRST_BATCH, Batches
+from handspan.store.error_groups import Failure
 from handspan.store.parents import Parents
 from handspan.store.rollups import LARGEST, Kind, bucket_of_runs
 from handspan.store.statements import statements
@@ -41,10 +42,11 @@ def backfill(conn: sqlite3.Connection, parents: Parents, first: int = FIRST_BATC
             if not waiting:
                 return
             table, start, last = waiting[0]
+            parents.forget()  # another process may have pruned a group
             try:
                 _stretch(conn, parents, table, start, end := min(start + rows, last + 1))
             finally:
-                parents.rollups.forget()  # what another process adds to the same buckets must not be written over
+                parents.forget()  # what another process adds to the same buckets must not be written over
             conn.execute(_SQL["finish" if end > last else "advance"], {"table": table, "next": end})
         yield end - start
 
@@ -59,6 +61,28 @@ def _stretch(conn: sqlite3.Connection, parents: Parents, table: str, first: int,
         bucket.max_delay_ns = None if max_delay_ns is None else min(max(max_delay_ns, 0), LARGEST)
         parents.rollups.add(kind, registration_id, session_id, minute, bucket)
     parents.rollups.write()
+    _group(conn, parents, kind, first, end)
+
+
+def _group(conn: sqlite3.Connection, parents: Parents, kind: Kind, first: int, end: int) -> None:
+    (found,) = conn.execute(_SQL[f"{kind}_failures"], {"first": first, "end": end}).fetchone()
+    rows = json.loads(found)
+    if not rows:
+        return
+    ids = json.dumps(sorted({row[4] for row in rows if row[4] is not None}))
+    (texts,) = conn.execute(_SQL["texts"], {"ids": ids}).fetchone()
+    text_of = json.loads(texts)
+    failures = [
+        Failure(
+            kind, registration_id, error_type, message, text_of.get(str(traceback_id)), traceback_id, seen_at,
+            bytes.fromhex(trace_id), bytes.fromhex(span_id),
+        )
+        for _, registration_id, error_type, message, traceback_id, seen_at, trace_id, span_id in rows
+    ]  # fmt: skip
+    groups = parents.error_groups.of_all(failures)
+    pairs = [(row[0], group) for row, group in zip(rows, groups, strict=True)]
+    conn.execute(_SQL[f"{kind}_groups"], {"pairs": json.dumps(pairs)})
+    parents.error_groups.write()
 
 
 def _waiting(conn: sqlite3.Connection) -> list[Any]:

@@ -19,7 +19,7 @@ from handspan.store.statements import statements
 __all__ = ["add_losses", "commit_segment", "transaction", "write_records"]
 
 _SQL: Final = statements("sql/commit.sql")
-CHUNK_ROWS: Final = 256  # x 16 columns = 4,096 variables, under SQLite's default 32,766
+CHUNK_ROWS: Final = 256  # x 17 columns = 4,352 variables, under SQLite's default 32,766
 
 
 def commit_segment(conn: sqlite3.Connection, parents: Parents, segment: Segment, now: float) -> None:
@@ -66,13 +66,14 @@ def _attempt(conn: sqlite3.Connection, parents: Parents, segment: Segment, now: 
 
 
 def write_records(conn: sqlite3.Connection, parents: Parents, segment: Segment, session_id: int) -> None:
-    """Rows, and what is told of them elsewhere (rollups), inside the caller's transaction."""
-    for target, records, to_row in plan(segment, session_id, parents):
+    """Rows, and what is told of them elsewhere (rollups, error groups), inside the caller's transaction."""
+    for target, records, to_rows in plan(segment, session_id, parents):
         fresh = _not_yet_stored(conn, target, records) if segment.idempotent else records
-        _insert(conn, target, target.each(fresh), to_row)
+        _insert(conn, target, target.each(fresh), to_rows)
         if target.kind is not None:
             parents.rollups.count(target.kind, session_id, fresh, partial(_parent_id, parents, segment))
     parents.rollups.write()
+    parents.error_groups.write()
     ended = [(session_id, record.span_id) for record in segment.records if record.was_running]
     if ended:
         conn.executemany(_SQL["end_running"], ended)
@@ -89,15 +90,17 @@ def add_losses(conn: sqlite3.Connection, session_id: int, losses: Iterable[Loss]
         conn.execute(_SQL["add_loss"], values | {"kind": loss.kind, "reason": loss.reason, "count": loss.count})
 
 
-def _insert(conn: sqlite3.Connection, target: Target, records: Sequence[Any], to_row: Callable[[Any], Row]) -> None:
+def _insert(
+    conn: sqlite3.Connection, target: Target, records: Sequence[Any], to_rows: Callable[[Sequence[Any]], Iterable[Row]]
+) -> None:
     start, size = 0, CHUNK_ROWS
     while start < len(records):  # a remainder goes in halving sizes: eight statements at most, all of them cached
         if len(records) - start < size:
             size //= 2
             continue
         values: list[Any] = []
-        for record in records[start : start + size]:
-            values.extend(to_row(record))
+        for row in to_rows(records[start : start + size]):
+            values.extend(row)
         conn.execute(_insert_statement(target, size), values)
         start += size
 

@@ -8,7 +8,7 @@ Counting is ``INSERT ... SELECT``: to fetch the rows would cost a wait for the G
 import math
 import sqlite3
 from collections import defaultdict
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -171,10 +171,10 @@ class Doomed:
         self._batch, self._waiting = self._batch + 1, 0
         yield
 
-    def delete(self, kind: str, sql: str, values: dict[str, Any]) -> None:
+    def delete(self, kind: str, sql: str, values: dict[str, Any], *, before: Iterable[str] = ()) -> None:
         """What has no entry in the ledger: leftovers."""
         if self._waiting and not self.dry:
-            self._delete(kind, [sql], values)
+            self._delete(kind, [*before, sql], values)
         if self._waiting:
             self._note()
         if not self.dry:

@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["HIGHEST", "LOWEST", "Histogram", "bucket_of", "decode", "encode", "histogram_of", "percentile"]
+__all__ = ["HIGHEST", "LOWEST", "Histogram", "bucket_of", "decode", "encode", "histogram_of", "merged", "percentile"]
 
 Histogram = Counter[int]
 """Runs by bucket."""
@@ -26,6 +26,7 @@ SCALE: Final = 8  # buckets a doubling: OpenTelemetry's scale 3
 LOWEST: Final = -240  # 1 ns is 2 ** -29.9 s
 HIGHEST: Final = 239  # 34 years
 
+_ROOM: Final = 256  # for indexes on either side of zero
 _UPPER: Final = [math.floor(2 ** ((i + 1) / SCALE) * 1e9) for i in range(LOWEST, HIGHEST)]
 _MIDDLE: Final = [2 ** ((i + 0.5) / SCALE) * 1e9 for i in range(LOWEST, HIGHEST + 1)]
 _pack = msgspec.msgpack.Encoder().encode
@@ -64,6 +65,32 @@ def decode(stored: bytes | None, runs: int, min_ns: int, max_ns: int) -> Histogr
     except (ValueError, IndexError, msgspec.MsgspecError):
         pass
     return Counter({bucket_of(max_ns): runs} if runs else {})
+
+
+def merged(stored: str, durations_ns: str, runs: int, max_ns: int) -> Histogram:
+    """Many rollups' in one: ``stored`` are their histograms in hexadecimal, ``durations_ns`` what rollups without one
+    have in its place, both with blanks between. Of what is damaged the runs are taken for the longest.
+
+    A third of :func:`decode`'s time: thousands of them are added up for one answer.
+    """
+    counts = [0] * (_ROOM + _ROOM)  # indexed from below: a list takes half a dictionary's time
+    for text in stored.split():
+        try:
+            pairs = iter(_unpack(bytes.fromhex(text)))
+            index = _ROOM
+            for gap, count in zip(pairs, pairs, strict=True):
+                index += gap
+                counts[index] += count
+        except (ValueError, IndexError, msgspec.MsgspecError):
+            continue
+    found = Counter(
+        {index - _ROOM: n for index, n in enumerate(counts) if n > 0 and LOWEST <= index - _ROOM <= HIGHEST}
+    )
+    found.update(histogram_of(map(int, durations_ns.split())))
+    missing = runs - found.total()
+    if missing > 0:
+        found[bucket_of(max_ns)] += missing
+    return found
 
 
 def percentile(histogram: Mapping[int, int], share: float, min_ns: int, max_ns: int) -> float | None:

@@ -1,4 +1,4 @@
-"""What nothing points to any more: tracebacks, registrations, old entries of the ledger, sessions, services.
+"""What nothing points to any more: error groups, tracebacks, registrations, old losses, sessions, services.
 
 Each is found in stretches of ids outside the write lock, and asked about again where it is deleted.
 
@@ -8,6 +8,7 @@ sessions go by the thousand: one pass over the rows, a stretch at a time, tells 
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ _SQL: Final = statements("sql/leftovers.sql")
 SESSION_DAYS: Final = 30.0  # after its end, at least, also if nothing of it is left
 ROLLUP_DAYS: Final = (90.0, 365.0)  # hours and days; minutes go with the runs
 LEDGER_DAYS: Final = 365.0  # after its session's end
+GROUP_DAYS: Final = 365.0  # an error group, after it was last seen
+GROUP_HOUR_DAYS: Final = 90.0  # its trend
 SESSIONS_WORTH: Final = 1000  # about 300 kB
 KEEP_INCIDENTS: Final = 2_000
 SESSIONS_AT_ONCE: Final = 5000
@@ -36,6 +39,8 @@ class Keep:
     ledger: float
     rollups: dict[int, float]
     """By resolution; whole buckets of the next coarser one, so that a window changes over at its beginning."""
+    groups: float
+    group_hours: float
 
     @classmethod
     def at(cls, now: float, days: float, rollup_days: tuple[float, float] = ROLLUP_DAYS) -> "Keep":
@@ -44,12 +49,15 @@ class Keep:
         return cls(
             runs, min(runs, now - SESSION_DAYS * DAY), min(runs - SESSION_DAYS * DAY, now - LEDGER_DAYS * DAY),
             {60: runs // HOUR * HOUR, HOUR: hours // DAY * DAY, DAY: a_day // DAY * DAY},
+            min(runs, now - GROUP_DAYS * DAY), now - GROUP_HOUR_DAYS * DAY,
         )  # fmt: skip
 
 
 def leftovers(conn: sqlite3.Connection, doomed: Doomed, keep: Keep, sessions_worth: int) -> Iterator[None]:
     for resolution, before in keep.rollups.items():
         yield from _rollups(conn, doomed, resolution, before)
+    yield from _group_hours(conn, doomed, keep.group_hours)
+    yield from _groups(conn, doomed, {"before": keep.groups, "nameless": keep.registrations})
     yield from _stretch_by_stretch(conn, doomed, "tracebacks", "traceback", {})
     for kind, table in (("handler", "listener"), ("job", "scheduled_job")):
         yield from _stretch_by_stretch(conn, doomed, "listeners", table, {"before": keep.registrations}, kind)
@@ -63,14 +71,30 @@ def leftovers(conn: sqlite3.Connection, doomed: Doomed, keep: Keep, sessions_wor
 def _stretch_by_stretch(
     conn: sqlite3.Connection, doomed: Doomed, name: str, kind: str, values: dict[str, Any], of: str = "handler"
 ) -> Iterator[None]:
-    find, delete = for_kind(_SQL[f"find_{name}"], of), for_kind(_SQL[f"delete_{name}"], of)
+    delete = for_kind(_SQL[f"delete_{name}"], of)
+    for _ in _chosen(conn, doomed, name, values, of):
+        doomed.delete(kind, delete, values)
+        yield
+
+
+def _groups(conn: sqlite3.Connection, doomed: Doomed, values: dict[str, Any]) -> Iterator[None]:
+    before = (_SQL["spare_error_groups"], _SQL["delete_hours_of_groups"])
+    for _ in _chosen(conn, doomed, "error_groups", values):
+        with _without_foreign_keys(conn):
+            doomed.delete("error_group", _SQL["delete_error_groups"], values, before=before)
+        yield
+
+
+def _chosen(
+    conn: sqlite3.Connection, doomed: Doomed, name: str, values: dict[str, Any], of: str = "handler"
+) -> Iterator[None]:
+    """A stretch of ids at a time."""
     row, edge = 0, 0
     window = for_kind(f"SELECT id FROM {name} WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?", of)
     while True:
         found = conn.execute(window, (row, doomed.room - 1)).fetchone()
         edge = found[0] if found else 2**63 - 1
-        doomed.choose(find, {**values, "row": row, "last_row": edge})
-        doomed.delete(kind, delete, values)
+        doomed.choose(for_kind(_SQL[f"find_{name}"], of), {**values, "row": row, "last_row": edge})
         yield
         if found is None:
             return
@@ -87,6 +111,28 @@ def _rollups(conn: sqlite3.Connection, doomed: Doomed, resolution: int, before: 
         with doomed.batch(doomed.room):
             conn.execute(_SQL["delete_rollups"], values | {"edge": edge})
         yield
+
+
+def _group_hours(conn: sqlite3.Connection, doomed: Doomed, before: float) -> Iterator[None]:
+    """Likewise; whole hours, of which each has a row of a group at most."""
+    while not doomed.dry:
+        (edge,) = conn.execute(_SQL["group_hours_edge"], {"before": before, "room": doomed.room}).fetchone()
+        if edge is None:
+            return
+        with doomed.batch(doomed.room):
+            conn.execute(_SQL["delete_group_hours"], {"edge": edge})
+        yield
+
+
+@contextmanager
+def _without_foreign_keys(conn: sqlite3.Connection) -> Iterator[None]:
+    """Around one deletion whose own conditions keep them: no index knows sessions or the hours of a group, and SQLite
+    would read whole tables for each row that goes. Only outside a transaction, and never over a yield."""
+    conn.execute("PRAGMA foreign_keys = OFF")
+    try:
+        yield
+    finally:
+        conn.execute("PRAGMA foreign_keys = ON")
 
 
 def _sessions(conn: sqlite3.Connection, doomed: Doomed, keep: Keep, worth: int) -> Iterator[None]:
@@ -112,11 +158,8 @@ def _sessions(conn: sqlite3.Connection, doomed: Doomed, keep: Keep, worth: int) 
     if not _found(conn):
         doomed.clear()
         return
-    conn.execute("PRAGMA foreign_keys = OFF")  # only outside a transaction; nothing else is written meanwhile
-    try:
+    with _without_foreign_keys(conn):
         doomed.delete("session", _SQL["delete_sessions"], values)
-    finally:
-        conn.execute("PRAGMA foreign_keys = ON")
 
 
 def _found(conn: sqlite3.Connection) -> int:

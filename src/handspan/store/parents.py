@@ -1,4 +1,5 @@
-"""The rows that rows point to: services, sessions, registrations, tracebacks, and their ids in memory; and the rollups.
+"""The rows that rows point to (services, sessions, registrations, tracebacks) and their ids in memory; and what is told
+of runs elsewhere: error groups and rollups.
 
 A row never waits for its parent: whoever writes the row makes the parent in the same transaction.
 Ids are cached per file; a foreign-key failure (somebody deleted a parent) forgets them all.
@@ -14,6 +15,7 @@ from handspan.records import ListenerRegistration, Registration, Session
 from handspan.redaction import redactor_for
 from handspan.serialize import attributes_json, clean_text
 from handspan.source import registration_source
+from handspan.store.error_groups import ErrorGroups
 from handspan.store.rollups import Rollups
 from handspan.store.statements import statements
 
@@ -38,6 +40,7 @@ class Parents:
         self._sessions: dict[str, int] = {}
         self._registrations: OrderedDict[tuple[str, int], int] = OrderedDict()
         self._tracebacks: OrderedDict[str, int] = OrderedDict()
+        self.error_groups = ErrorGroups(conn)
         self.rollups = Rollups(conn)
 
     def forget(self) -> None:
@@ -46,6 +49,7 @@ class Parents:
         self._sessions.clear()
         self._registrations.clear()
         self._tracebacks.clear()
+        self.error_groups.forget()
         self.rollups.forget()
 
     def service_id(self, session: Session) -> int:

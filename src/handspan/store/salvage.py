@@ -42,6 +42,7 @@ _TABLES: Final = (
     "listeners",
     "scheduled_jobs",
     "tracebacks",
+    "error_groups",
     "handler_invocations",
     "job_executions",
     "spans",
@@ -84,6 +85,9 @@ def salvage(source: str, target: str) -> list[Saved]:
             with closing(_opened(copy, source, like)) as old:
                 saved = [_save(old, into, table) for table in _TABLES]
                 saved += [_save_keyed(old, into, table) for table in _KEYED]
+                into.execute("PRAGMA foreign_keys = ON")  # nobody stands in for a lost group
+                saved.append(_save_keyed(old, into, "error_group_hours"))
+                into.execute("PRAGMA foreign_keys = OFF")
                 _save_keyed(old, into, "backfills")
             if not any(each.rows for each in saved):
                 raise CorruptDatabaseError(f"Nothing in {source} could be read.", hint=RECOVER_HINT)
@@ -184,6 +188,8 @@ def _save(old: sqlite3.Connection, into: sqlite3.Connection, table: str) -> Save
 
 def _save_keyed(old: sqlite3.Connection, into: sqlite3.Connection, table: str) -> Saved:
     columns = _shared_columns(old, into, table)
+    if not columns:
+        return Saved(table, 0, 0)
     insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
     rows: list[tuple[Any, ...]] = []
     with suppress(sqlite3.DatabaseError):

@@ -1,5 +1,6 @@
 """Sessions: which processes recorded, how each ended, what got lost."""
 
+import json
 import os
 import socket
 from collections.abc import Callable
@@ -66,7 +67,7 @@ class SessionSummary:
     lost: int
     """Records that did not reach the store."""
     counts: SessionCounts | None = None
-    """Only where asked for: they are counted over raw rows."""
+    """Only where asked for."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,11 @@ async def list_sessions(
 
 
 async def with_counts(db: DatabaseService, sessions: list[SessionSummary]) -> list[SessionSummary]:
-    """The same with their counts. Passes over all raw rows of both tables."""
+    """The same with their counts, from the days' rollups: of runs that were pruned, too."""
     if not sessions:
         return []
-    rows = await db.fetch_all(_SQL["session_counts"], {"lowest": min(session.id for session in sessions)})
+    wanted = json.dumps([session.id for session in sessions])
+    rows = await db.fetch_all(_SQL["session_counts"], {"sessions": wanted})
     found = {row["session_id"]: SessionCounts(row["runs"], row["errors"], row["interrupted"]) for row in rows}
     return [replace(session, counts=found.get(session.id, SessionCounts())) for session in sessions]
 

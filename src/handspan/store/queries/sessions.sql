@@ -12,20 +12,11 @@ WHERE s.started_at < :until AND (s.stopped_at IS NULL OR s.stopped_at >= :since)
 ORDER BY s.started_at DESC, s.id DESC LIMIT :limit
 
 -- session_counts: what those sessions ran
--- Reads raw rows, all of them: no index knows sessions.
+-- From all the days there are, 5 ms for sixty registrations over a year: where a clock jumped, runs lie outside of the
+-- time between their session's start and end.
 SELECT session_id, sum(runs) AS runs, sum(errors) AS errors, sum(interrupted) AS interrupted
-FROM (
-    SELECT session_id, count(*) AS runs, sum(status = 'error') AS errors,
-           sum(status = 'error' AND error_type = 'ProcessInterrupted') AS interrupted
-    FROM handler_invocations NOT INDEXED
-    WHERE session_id >= :lowest
-    GROUP BY session_id
-    UNION ALL
-    SELECT session_id, count(*), sum(status = 'error'), sum(status = 'error' AND error_type = 'ProcessInterrupted')
-    FROM job_executions NOT INDEXED
-    WHERE session_id >= :lowest
-    GROUP BY session_id
-)
+FROM rollups
+WHERE resolution = 86400 AND session_id IN (SELECT value FROM json_each(:sessions))
 GROUP BY session_id
 
 -- newest_start: when the newest session began

@@ -1,5 +1,7 @@
 """The overview: what is registered, what ran and failed in a window, what the file holds."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,7 +10,9 @@ from whenever import Instant
 from handspan.clock import instant_from_ns, to_ns
 from handspan.store.damage import files_set_aside
 from handspan.store.liveness import abandoned_journals
-from handspan.store.queries.failures import ErrorGroup, FailureCounts, error_groups, failure_counts
+from handspan.store.queries.error_groups import ErrorGroupRow, list_groups
+from handspan.store.queries.failures import FailureCounts, added_up
+from handspan.store.queries.figures import Figures, by_registration
 from handspan.store.queries.ledger import IncidentRow, list_incidents
 from handspan.store.queries.runs import Kind
 from handspan.store.queries.sessions import LossTotal, SessionSummary, list_losses, list_sessions
@@ -45,6 +49,8 @@ class KindStatus:
     last_run_at: Instant | None
     """Ever."""
     failures: FailureCounts
+    avg_ms: float | None = None
+    late: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ class Status:
     running: int
     sessions: list[SessionSummary]
     """The newest few, whenever they were."""
-    errors: list[ErrorGroup]
+    errors: list[ErrorGroupRow]
     """The most recent few."""
     losses: list[LossTotal]
     incidents: list[IncidentRow]
@@ -80,16 +86,16 @@ class Status:
 
 
 async def summary(db: DatabaseService, now: Instant, window: Window) -> Status:
-    """Bounded by the window: counts come from indexes, and only failures' rows are read."""
-    failures = await failure_counts(db, window)
+    """Counts come from rollups; of rows only failures' are read."""
+    figures = await by_registration(db, window, percentiles=False)
     sessions = await list_sessions(db, now, limit=RECENT_SESSIONS)
     return Status(
         store=await store_status(db),
-        handlers=await _kind(db, "handler", window, failures["handler"]),
-        jobs=await _kind(db, "job", window, failures["job"]),
+        handlers=await _kind(db, "handler", figures),
+        jobs=await _kind(db, "job", figures),
         running=sum(session.running for session in sessions if session.state == "live"),
         sessions=sessions,
-        errors=await error_groups(db, window, limit=WORST_GROUPS),
+        errors=(await list_groups(db, now, window, limit=WORST_GROUPS)).groups,
         losses=await list_losses(db, window),
         incidents=await list_incidents(db, Window(instant_from_ns(to_ns(now) - INCIDENT_NS)), limit=RECENT_INCIDENTS),
         set_aside=files_set_aside(db.path),
@@ -107,6 +113,16 @@ async def store_status(db: DatabaseService) -> StoreStatus:
     )
 
 
-async def _kind(db: DatabaseService, kind: Kind, window: Window, failures: FailureCounts) -> KindStatus:
-    row = await db.fetch_one(_SQL[f"{kind}s_at_work"], window.params())
-    return KindStatus(row["registered"], row["active"], row["runs"], instant(row["last_run_ts"]), failures)
+async def _kind(db: DatabaseService, kind: Kind, figures: Mapping[tuple[Kind, int], Figures]) -> KindStatus:
+    row = await db.fetch_one(_SQL[f"{kind}s_at_work"])
+    ran = [each for (of, _), each in figures.items() if of == kind]
+    runs, total_ms = sum(each.runs for each in ran), math.fsum(each.total_ms for each in ran)
+    return KindStatus(
+        row["registered"],
+        len(ran),
+        runs,
+        instant(row["last_run_ts"]),
+        added_up(ran),
+        total_ms / runs if runs else None,
+        sum(each.late for each in ran),
+    )

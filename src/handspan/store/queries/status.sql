@@ -1,24 +1,16 @@
--- The overview's figures, from indexes alone.
+-- The overview's figures that are not rollups'.
 
--- handlers_at_work: how many listeners there are, how many of them ran in the window, how often
-SELECT coalesce(sum(retired_at IS NULL), 0) AS registered, coalesce(sum(runs > 0), 0) AS active,
-       coalesce(sum(runs), 0) AS runs, max(last_ts) AS last_run_ts
+-- handlers_at_work: how many listeners there are, and when one ran last
+SELECT coalesce(sum(retired_at IS NULL), 0) AS registered, max(last_ts) AS last_run_ts
 FROM (
-    SELECT l.retired_at,
-           (SELECT count(*) FROM handler_invocations
-            WHERE listener_id = l.id AND execution_start_ts >= :since AND execution_start_ts < :until) AS runs,
-           (SELECT max(execution_start_ts) FROM handler_invocations WHERE listener_id = l.id) AS last_ts
+    SELECT l.retired_at, (SELECT max(execution_start_ts) FROM handler_invocations WHERE listener_id = l.id) AS last_ts
     FROM listeners AS l
 )
 
 -- jobs_at_work: likewise of jobs
-SELECT coalesce(sum(retired_at IS NULL), 0) AS registered, coalesce(sum(runs > 0), 0) AS active,
-       coalesce(sum(runs), 0) AS runs, max(last_ts) AS last_run_ts
+SELECT coalesce(sum(retired_at IS NULL), 0) AS registered, max(last_ts) AS last_run_ts
 FROM (
-    SELECT j.retired_at,
-           (SELECT count(*) FROM job_executions
-            WHERE job_id = j.id AND execution_start_ts >= :since AND execution_start_ts < :until) AS runs,
-           (SELECT max(execution_start_ts) FROM job_executions WHERE job_id = j.id) AS last_ts
+    SELECT j.retired_at, (SELECT max(execution_start_ts) FROM job_executions WHERE job_id = j.id) AS last_ts
     FROM scheduled_jobs AS j
 )
 

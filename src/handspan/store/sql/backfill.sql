@@ -14,9 +14,9 @@ SELECT json_group_array(json_array(
 FROM (
     SELECT listener_id, session_id, second - ((second % 60) + 60) % 60 AS minute,
            sum(status = 'error') AS errors, sum(status = 'cancelled') AS cancelled,
-           sum(status = 'error' AND error_type = 'DependencyError') AS dependency_failures,
-           sum(status = 'error' AND error_type = 'TimeoutError') AS timeouts,
-           sum(status = 'error' AND error_type = 'ProcessInterrupted') AS interrupted,
+           coalesce(sum(status = 'error' AND error_type = 'DependencyError'), 0) AS dependency_failures,
+           coalesce(sum(status = 'error' AND error_type = 'TimeoutError'), 0) AS timeouts,
+           coalesce(sum(status = 'error' AND error_type = 'ProcessInterrupted'), 0) AS interrupted,
            CAST(round(max(queue_ms) * 1e6) AS INTEGER) AS max_delay_ns,
            json_group_array(CAST(round(duration_ms * 1e6) AS INTEGER)) AS durations_ns
     FROM stretch GROUP BY listener_id, session_id, minute)
@@ -31,13 +31,34 @@ SELECT json_group_array(json_array(
 FROM (
     SELECT job_id, session_id, second - ((second % 60) + 60) % 60 AS minute,
            sum(status = 'error') AS errors, sum(status = 'cancelled') AS cancelled,
-           sum(status = 'error' AND error_type = 'DependencyError') AS dependency_failures,
-           sum(status = 'error' AND error_type = 'TimeoutError') AS timeouts,
-           sum(status = 'error' AND error_type = 'ProcessInterrupted') AS interrupted,
+           coalesce(sum(status = 'error' AND error_type = 'DependencyError'), 0) AS dependency_failures,
+           coalesce(sum(status = 'error' AND error_type = 'TimeoutError'), 0) AS timeouts,
+           coalesce(sum(status = 'error' AND error_type = 'ProcessInterrupted'), 0) AS interrupted,
            coalesce(sum(execution_start_ts - scheduled_ts > 5), 0) AS late,
            CAST(round(max(execution_start_ts - scheduled_ts) * 1e6) AS INTEGER) * 1000 AS max_delay_ns,
            json_group_array(CAST(round(duration_ms * 1e6) AS INTEGER)) AS durations_ns
     FROM stretch GROUP BY job_id, session_id, minute)
+
+-- handler_failures: those of a stretch that are in no error group yet, as one text
+SELECT json_group_array(json_array(
+    id, listener_id, error_type, error_message, traceback_id, execution_start_ts, hex(trace_id), hex(span_id)))
+FROM handler_invocations WHERE id >= :first AND id < :end AND status = 'error' AND error_group_id IS NULL
+
+-- job_failures: likewise
+SELECT json_group_array(json_array(
+    id, job_id, error_type, error_message, traceback_id, execution_start_ts, hex(trace_id), hex(span_id)))
+FROM job_executions WHERE id >= :first AND id < :end AND status = 'error' AND error_group_id IS NULL
+
+-- texts: of tracebacks, each once
+SELECT json_group_object(id, text) FROM tracebacks WHERE id IN (SELECT value FROM json_each(:ids))
+
+-- handler_groups: which group each failure is in
+UPDATE handler_invocations SET error_group_id = json_extract(pair.value, '$[1]')
+FROM json_each(:pairs) AS pair WHERE handler_invocations.id = json_extract(pair.value, '$[0]')
+
+-- job_groups: likewise
+UPDATE job_executions SET error_group_id = json_extract(pair.value, '$[1]')
+FROM json_each(:pairs) AS pair WHERE job_executions.id = json_extract(pair.value, '$[0]')
 
 -- advance: so far it is done
 UPDATE backfills SET next_id = :next WHERE table_name = :table

@@ -62,3 +62,15 @@ WHERE traceback_id IS NOT NULL AND traceback_id NOT IN (SELECT id FROM traceback
 -- lost_execution_tracebacks: likewise
 UPDATE job_executions SET traceback_id = NULL
 WHERE traceback_id IS NOT NULL AND traceback_id NOT IN (SELECT id FROM tracebacks)
+
+-- lost_group_tracebacks: likewise
+UPDATE error_groups SET traceback_id = NULL
+WHERE traceback_id IS NOT NULL AND traceback_id NOT IN (SELECT id FROM tracebacks)
+
+-- lost_invocation_groups: the row is a failure without a group
+UPDATE handler_invocations SET error_group_id = NULL
+WHERE error_group_id IS NOT NULL AND error_group_id NOT IN (SELECT id FROM error_groups)
+
+-- lost_execution_groups: likewise
+UPDATE job_executions SET error_group_id = NULL
+WHERE error_group_id IS NOT NULL AND error_group_id NOT IN (SELECT id FROM error_groups)
