@@ -99,6 +99,14 @@ def fill(conn: sqlite3.Connection) -> None:
          (4, NOW - 3 * HOUR, NOW - 3 * HOUR + 42, "database_unavailable", "locked by another process", None),
          (1, NOW - 9 * DAY, NOW - 9 * DAY + 5, "database_unavailable", "too old for status", None)])  # fmt: skip
     fill_error_groups(conn)
+    hour = int(NOW // HOUR * HOUR)
+    put(conn, "skips (hour, kind, registration_id, session_id, reason, count, first_at, last_at)",
+        [(hour, "handler", 1, 4, "predicate", 340, hour + 1, NOW - 2),
+         (hour - 3600, "handler", 1, 4, "predicate", 60, hour - 3000, hour - 100),
+         (hour, "handler", 1, 4, "debounce", 4, hour + 5, hour + 6),
+         (hour, "job", 1, 4, "overlapped", 2, hour + 10, hour + 40),
+         (hour - 30 * 3600, "job", 2, 4, "down", 3, hour - 30 * 3600, hour - 30 * 3600 + 60),
+         (hour - 50 * 3600, "job", 2, 1, "missed", 9, hour - 50 * 3600 + 1, hour - 50 * 3600 + 2)])  # fmt: skip
 
 
 def invocations() -> Iterator[tuple[Any, ...]]:

@@ -22,6 +22,7 @@ from handspan.recording.journal import Journal
 from handspan.recording.logs import RunLogHandler
 from handspan.recording.processor import DurableSpanProcessor
 from handspan.recording.replay import JournalFiles
+from handspan.recording.skips import Skips
 from handspan.records import Registration, Session
 from handspan.redaction import redactor_for
 from handspan.settings import Settings, log_level_number
@@ -80,12 +81,14 @@ class Pipeline:
             journal=self._new_journal(),
             idempotent=lambda: is_exported_to(settings.db),
         )
+        self.skips = Skips(self.processor, clock)
         self._logs = self._new_log_handler()
         self.writer = self._new_writer()
         self._first: threading.Lock | None = None  # in a forked child: locked once its writer runs
         self._without_sqlite = False
         self._wire()
         self.processor.queue.on_work = self._say_it_is_not_open
+        self.skips.on_first = self._start_in_child
 
     def start(self) -> None:
         self._wire()
@@ -130,6 +133,7 @@ class Pipeline:
         self.session = self._make_session()
         self._lock = SessionLock(self._path, self.session.instance_id)
         self.processor.begin(self.session, self._new_journal())
+        self.skips.begin()
         self.writer, self._first = self._new_writer(), None
         self._without_sqlite = not clean
         if not clean:
@@ -196,6 +200,7 @@ class Pipeline:
             self._on_commit,
             lock=self._lock,
             journals=files,
+            skips=self.skips,
         )
 
     def _new_journal(self) -> Journal | None:

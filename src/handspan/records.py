@@ -6,7 +6,7 @@ replay, receiver, store and forwarder exchange; registrations and sessions trave
 limits such as ``OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`` remove.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
@@ -17,6 +17,7 @@ __all__ = [
     "CANCELLED",
     "ERROR",
     "SUCCESS",
+    "DueBetween",
     "Journals",
     "ListenerRegistration",
     "LogLine",
@@ -99,6 +100,10 @@ class ScheduledJobRegistration:
 
 
 Registration = ListenerRegistration | ScheduledJobRegistration
+
+DueBetween = Callable[[Instant, Instant], Iterable[Instant]]
+"""Of a job: the moments it was due from the first, which it was, up to the second. Oldest first; asked on the writer's
+thread, when the job is registered again after a time in which nobody ran it."""
 
 
 # --- sessions and losses ---------------------------------------------------------------------------

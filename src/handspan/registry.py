@@ -21,7 +21,7 @@ from handspan.clock import to_epoch, to_ns
 from handspan.commands import ErrorHook, Handle, Job, Listener
 from handspan.errors import DuplicateRegistrationError, RegistrationError
 from handspan.forking import join
-from handspan.records import ListenerRegistration, Registration, ScheduledJobRegistration
+from handspan.records import DueBetween, ListenerRegistration, Registration, ScheduledJobRegistration
 from handspan.redaction import Redactor
 from handspan.serialize import safe_json_serialize
 from handspan.source import callable_source, location_of_caller
@@ -39,7 +39,7 @@ Hooks = ErrorHook | tuple[ErrorHook, ...] | None
 class RegistrationSink(Protocol):
     """Where registrations go: the writer. Every method returns at once."""
 
-    def register(self, number: int, registration: Registration) -> None: ...
+    def register(self, number: int, registration: Registration, due_between: DueBetween | None = None) -> None: ...
     def retire(self, number: int, registration: Registration) -> None: ...
     def release(self, number: int) -> None: ...
     def set_next_run(self, number: int, registration: Registration, next_run: float | None) -> None: ...
@@ -133,6 +133,7 @@ class Registry:
         trigger_type: str | None = None,
         trigger_value: str | None = None,
         repeat: bool = True,
+        due_between: DueBetween | None = None,
         timeout: float | None = None,
         on_error: Hooks = None,
         stacklevel: int = 1,
@@ -154,7 +155,7 @@ class Registry:
         )
         key = ("job", app_key, instance_index, registration.job_name)
         what = f"A job named {registration.job_name!r}"
-        job: Job = self._add(key, what, registration, call, Job, timeout, on_error, **arguments)
+        job: Job = self._add(key, what, registration, call, Job, timeout, on_error, due_between, **arguments)
         return job
 
     def set_next_run(self, job: Job, next_run: Instant | None) -> None:
@@ -170,6 +171,7 @@ class Registry:
         handle_type: type[Any],
         timeout: float | None,
         on_error: Hooks,
+        due_between: DueBetween | None = None,
         **arguments: Any,
     ) -> Any:
         with self._mutex:
@@ -191,7 +193,9 @@ class Registry:
             self._handles[number] += 1
             finalize(handle, self._collected.append, (key, number)).atexit = False
             self._registrations[number] = registration
-            self._sink().register(number, registration)  # under the mutex: who ended it before comes before
+            self._sink().register(
+                number, registration, due_between
+            )  # under the mutex: who ended it before comes before
         return handle
 
     def _end(self, key: Key, handle: Handle, *, retired: bool) -> None:

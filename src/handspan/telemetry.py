@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Self
 
@@ -84,6 +85,7 @@ class Telemetry:
         registry = Registry(recorder, self._pipeline, redactor)
         self.register_listener, self.register_job = registry.register_listener, registry.register_job
         self.set_next_run = registry.set_next_run
+        self.skipped: Callable[..., None] = self._pipeline.skips.add if self.recording else _not_counted
         self.execute, self.execute_sync = executor.execute, executor.execute_sync
         decorators = Decorators(self)
         self.handler, self.job = decorators.handler, decorators.job
@@ -199,3 +201,6 @@ class Telemetry:
     def health(self) -> Health:
         """Our own health, now: queue, commits, losses, the store."""
         return self._pipeline.health()
+
+
+def _not_counted(*_: object, **__: object) -> None: ...

@@ -374,3 +374,28 @@ async def test_a_fork_in_the_middle_of_what_will_not_end_leaves_the_childs_runs_
     assert runs_by_session(rows) == [0, 10, 20, 30]
     assert rows("SELECT * FROM losses") == []
     assert not Path(f"{db}.handspan").exists()
+
+
+SKIPPING = """
+telemetry = make().open()
+listener = register(telemetry)
+telemetry.skipped(listener, "predicate", 5)
+pid = os.fork()
+if not pid:
+    telemetry.skipped(listener, "predicate", 2)
+    telemetry.close()
+    os._exit(0)
+os.waitpid(pid, 0)
+telemetry.skipped(listener, "predicate")
+telemetry.close()
+say("done")
+"""
+
+
+def test_a_forked_child_counts_what_did_not_run_under_its_own_session(child, rows):
+    """It starts with none: what the parent had counted is written once, by the parent."""
+    process = child(SKIPPING)
+    process.wait_for("done")
+    assert process.end() == 0
+    found = rows("SELECT sum(count) AS n FROM skips GROUP BY session_id ORDER BY n")
+    assert [row["n"] for row in found] == [2, 6]

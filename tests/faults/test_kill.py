@@ -479,3 +479,23 @@ async def test_removing_the_directory_beside_a_living_process_does_not_bury_it(m
             assert [row["stop_reason"] for row in rows("SELECT stop_reason FROM sessions ORDER BY id")] == [None, None]
         await living.execute(InvokeHandler(listener))
     assert rows("SELECT status, count(*) AS n FROM handler_invocations") == [{"status": "success", "n": 1}]
+
+
+SKIPPING = """
+telemetry = make().open()
+listener = register(telemetry)
+telemetry.skipped(listener, "predicate", 40)
+telemetry.flush()
+telemetry.skipped(listener, "predicate", 2)
+say("skipped")
+threading.Event().wait()
+"""
+
+
+async def test_counts_of_what_did_not_run_are_kept_up_to_the_last_write(child, next_start, rows):
+    """Unlike runs they are not journaled: what was counted since is lost with the process, and no more."""
+    process = child(SKIPPING)
+    process.wait_for("skipped")
+    process.kill()
+    await next_start()
+    assert [(row["reason"], row["count"]) for row in rows("SELECT * FROM v_skips")] == [("predicate", 40)]

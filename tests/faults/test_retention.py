@@ -202,6 +202,17 @@ SELECT i, 1, 'i' || i, 1, 1, 1, 'crash' FROM n
 """The last has the highest id, and stays for that."""
 
 
+def test_what_did_not_run_is_told_for_a_year(store):
+    """Then it goes, an hour at a time; a dry run takes nothing."""
+    conn, _ = store
+    hours = [int(NOW) - days * DAY for days in (1, 364, 366, 400)]
+    conn.executemany("INSERT INTO skips VALUES (?, 'job', 1, 1, 'missed', 1, 0, 0)", [(hour,) for hour in hours])
+    list(Retention(conn, days=7, max_bytes=10**9, dry=True).run(NOW))
+    assert conn.execute("SELECT count(*) FROM skips").fetchone() == (4,)
+    list(Retention(conn, days=7, max_bytes=10**9).run(NOW))
+    assert [hour for (hour,) in conn.execute("SELECT hour FROM skips")] == hours[1::-1]
+
+
 def test_a_dry_run_and_a_prune_agree_on_sessions_that_something_still_knows(store):
     """Of four that ended long ago, one has an incident that stays, and one a listener it never let go of. One has
     an incident that goes itself, as surplus: that one goes like the fourth, which has nothing."""

@@ -647,7 +647,8 @@ def test_debounce_releases_the_last_of_each_burst(gaps: list[int], seconds: int,
     """Once each, that long after its last item, even with timers that ignore their cancellation."""
     timers = FakeTimers(deaf=deaf)
     released: list[tuple[float, int]] = []
-    gate = Debounce[int](seconds, timers, lambda item: released.append((timers.now, item)))
+    swallowed: list[int] = []
+    gate = Debounce[int](seconds, timers, lambda item: released.append((timers.now, item)), lambda: swallowed.append(1))
     for gap, _, number in offers(gaps):
         timers.advance(gap)
         gate.offer(number)
@@ -660,6 +661,7 @@ def test_debounce_releases_the_last_of_each_burst(gaps: list[int], seconds: int,
         for (_, moment, number), quiet in zip(offers(gaps), quiet_after, strict=False)  # no gap: no item
         if quiet >= seconds
     ]
+    assert len(released) + len(swallowed) == len(list(offers(gaps)))
 
 
 @given(GAPS, st.integers(1, 6), st.booleans(), st.data())
@@ -667,7 +669,7 @@ def test_a_cancelled_debounce_releases_nothing(gaps: list[int], seconds: int, de
     """Whatever came before; and what comes after is debounced as ever."""
     timers = FakeTimers(deaf=deaf)
     released: list[int] = []
-    gate = Debounce[int](seconds, timers, released.append)
+    gate = Debounce[int](seconds, timers, released.append, lambda: None)
     for gap, _, number in offers(gaps):
         timers.advance(gap)
         gate.offer(number)
@@ -685,7 +687,8 @@ def test_throttle_releases_the_first_then_at_most_one_per_interval(gaps: list[in
     timers = FakeTimers()
     released: list[int] = []
     expected: list[int] = []
-    gate = Throttle[int](seconds, timers, released.append)
+    swallowed: list[int] = []
+    gate = Throttle[int](seconds, timers, released.append, lambda: swallowed.append(1))
     last = None
     for gap, moment, number in offers(gaps):
         timers.advance(gap)
@@ -694,3 +697,4 @@ def test_throttle_releases_the_first_then_at_most_one_per_interval(gaps: list[in
             last = moment
             expected.append(number)
         assert released == expected
+    assert len(released) + len(swallowed) == len(list(offers(gaps)))

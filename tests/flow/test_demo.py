@@ -181,7 +181,7 @@ def test_a_difference_is_said_and_returned(tmp_path, monkeypatch, capsys):
 
 
 class NoTelemetry:
-    register_listener = register_job = set_next_run = execute = staticmethod(lambda *_: None)
+    register_listener = register_job = set_next_run = skipped = execute = staticmethod(lambda *_: None)
 
 
 def empty_scene(db: str) -> Scene:

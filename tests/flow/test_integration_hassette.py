@@ -96,6 +96,8 @@ def test_each_of_hassettes_rows_is_one_of_ours(live):
     assert Counter(ours(directory)) == expected
     assert {row[2] for row in theirs(directory)} == {"success", "error", "timed_out", "cancelled", "skipped"}
     assert re.findall(r"skipped: (\d+)", output) == ["1"]
+    with closing(sqlite3.connect(directory / "handspan.db")) as conn:
+        assert conn.execute("SELECT kind, reason, sum(count) FROM v_skips").fetchall() == [("job", "skipped", 1)]
 
 
 def test_hassette_behaves_as_without_us(live):

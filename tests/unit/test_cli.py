@@ -25,13 +25,14 @@ from handspan.store import schema
 from seeded import DAY, HOUR, NOW, raw
 
 AT = instant_from_ns(int(NOW) * 10**9)
-REPORTS = ["status", "handlers", "jobs", "runs", "errors", "sessions", "losses", "incidents", "busy"]
+REPORTS = ["status", "handlers", "jobs", "runs", "errors", "sessions", "losses", "incidents", "busy", "skips"]
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 CLOCKS = (
+    "skips",
     "errors",
     "busy",
     "compare",
@@ -41,6 +42,8 @@ CLOCKS = (
     "registered",
     "registration",
     "reports",
+    "run_command",
+    "runs_command",
     "roll",
     "run_command",
     "runs_command",
@@ -251,6 +254,10 @@ DOCUMENTS: dict[str, Any] = {
         {**SESSION_KEYS, "counts": dict.fromkeys(["runs", "errors", "interrupted"])}]},
     "losses": {**dict.fromkeys(["since", "until", "total", "pruned", "abandoned_journals", "entries"]), "losses": [
         dict.fromkeys(["hour", "service", "session_id", "instance_id", "stage", "kind", "reason", "count"])]},
+    "skips": {"since": None, "until": None, "entries": None,
+              "totals": [dict.fromkeys(["reason", "words", "count", "first_at", "last_at"])],
+              "skips": [dict.fromkeys(["hour", "kind", "service", "app_key", "instance_index", "name", "reason",
+                                       "words", "count", "first_at", "last_at", "registration_id", "session_id"])]},
 }  # fmt: skip
 
 
@@ -981,3 +988,36 @@ def test_examples_are_real(tmp_path: Path, run: Run) -> None:
     for arguments, expected in examples:
         _, out, err = run(*arguments.split())
         assert steady_text(out + err).replace(str(tmp_path), "/srv/house") == steady_text(expected), arguments
+
+
+def test_skips_of_one_handler_or_job(house: str, run: Run) -> None:
+    """Each filter by itself, and all against plain SQL."""
+    for option, kind, name in (("--handler", "handler", "on_motion"), ("--job", "job", "roll*")):
+        found = document(run, "skips", "--db", house, option, name, "--since", "7d")
+        assert {each["kind"] for each in found["skips"]} == {kind}
+        (expected,) = raw(house, "SELECT sum(count), count(*) FROM v_skips WHERE kind = ? AND name GLOB ?", kind, name)
+        assert (sum(each["count"] for each in found["totals"]), found["entries"]) == expected
+    assert document(run, "skips", "--db", house, "--app", "energy", "--since", "2d")["entries"] == 2
+    assert document(run, "skips", "--db", house, "--since", "2d", "--until", "5h")["entries"] == 1
+
+
+def test_skips_of_nobody_and_of_the_unknown(house: str, run: Run) -> None:
+    """An empty answer says what to do; a slip of the pen is told."""
+    _, out, _ = run("skips", "--db", house, "--handler", "arrived")
+    assert out.startswith("Nothing that matches was skipped in the last 24 h.")
+    _, out, _ = run("skips", "--db", house, "--since", "1s")
+    assert "what was due or published ran" in " ".join(out.split())
+    code, _, err = run("skips", "--db", house, "--job", "rollip")
+    assert (code, "did you mean energy.rollup?" in err) == (2, True)
+
+
+def test_skips_say_when_they_are_cut_and_of_whom_nothing_is_left(house: str, run: Run) -> None:
+    """With a limit; and of a registration that was pruned."""
+    with closing(sqlite3.connect(house)) as conn:
+        conn.execute("UPDATE skips SET registration_id = 99 WHERE reason = 'down'")
+        conn.commit()
+    _, out, _ = run("skips", "--db", house, "--limit", "2")
+    assert "These are the newest 2 of 4: --limit shows more." in out
+    _, out, _ = run("skips", "--db", house, "--since", "2d")
+    assert "job 99 (pruned)" in out
+    assert all(cell_len(line) <= 80 for line in out.splitlines())

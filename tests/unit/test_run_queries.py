@@ -352,8 +352,7 @@ async def test_a_text_is_looked_for_in_a_bounded_number(house: str, monkeypatch:
 PARAMS = {
     "kind": "handler", "only": None, "session": None, "status": None, "least_ms": 0.0, "least_ns": 0, "since": 0.0,
     "until": NOW, "at": NOW, "resolution": 3600, "finer": 60, "buckets": "[[0, 1]]", "ranges": "[[1, 0, 1]]",
-    "limit": 5,
-    "by_duration": True, "before": NOW, "first": 1, "last": 2, "app": None, "name": None, "table": "x",
+    "limit": 5, "by_duration": True, "before": NOW, "first": 1, "last": 2, "app": None, "name": None, "table": "x",
 }  # fmt: skip
 
 

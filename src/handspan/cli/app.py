@@ -26,6 +26,7 @@ from handspan.cli import (
     roll,
     run_command,
     runs_command,
+    skips,
     sql_command,
     status,
     tail_command,
@@ -50,6 +51,8 @@ app.command("handlers")(registered.handlers)
 app.command("jobs")(registered.jobs)
 app.command("busy")(busy.busy)
 app.command("compare")(compare.compare)
+app.command("errors")(errors.errors)
+app.command("error")(errors.error)
 app.command("runs")(runs_command.runs)
 app.command("slow")(runs_command.slow)
 app.command("running")(runs_command.running)
@@ -58,15 +61,14 @@ app.command("trace")(run_command.trace_command)
 app.command("tail")(tail_command.tail)
 app.command("sql")(sql_command.sql)
 app.command("export")(export_command.export)
-app.command("errors")(errors.errors)
-app.command("error")(errors.error)
+app.command("completion")(completion.completion)
 app.command("sessions")(reports.sessions)
 app.command("losses")(reports.losses)
+app.command("skips")(skips.skips)
 app.command("handler")(registration.handler)
 app.command("job")(registration.job)
 app.command("roll")(roll.roll)
 app.command("incidents")(incidents.incidents)
-app.command("completion")(completion.completion)
 app.command("demo")(demo_command.demo)
 
 db_app = typer.Typer(help="Look after the database file.", rich_markup_mode=None, context_settings=PLAIN_HELP)

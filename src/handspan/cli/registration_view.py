@@ -13,6 +13,7 @@ from handspan.cli.output import CANCELLED, FAILED, PALE, STYLE_OF
 from handspan.cli.sparklines import sparkline
 from handspan.cli.table import Table, figure, text, word
 from handspan.clock import to_ns
+from handspan.reasons import reason_words
 from handspan.store.queries.page import HandlerFacts, JobFacts, Page
 from handspan.store.queries.series import Point
 from handspan.store.queries.tallies import Tally
@@ -28,17 +29,6 @@ SCALE: Final = 22  # "█ 12,345 runs"
 MOST_POINTS: Final = 120
 LONGEST_ARGUMENTS: Final = 200
 LATE: Final = "more than 5 s after it was due"
-
-SKIPPED: Final = {
-    "predicate": "refused by its predicate",
-    "debounce": "replaced by a later event (debounce)",
-    "throttle": "too soon after an earlier event (throttle)",
-    "once": "after its only run (once)",
-    "missed": "missed: too late to run",
-    "overlapped": "left out: the run before was still going",
-    "down": "due while the process was down",
-    "skipped": "skipped by the host",
-}
 
 
 def room(width: int) -> int:
@@ -234,7 +224,7 @@ def _errors(found: Page, at: Instant) -> Table | None:
 def _notes(found: Page, at: Instant, words: str) -> Iterator[Part]:
     if found.skips:
         said = [
-            f"{count(skip.count)} {SKIPPED.get(skip.reason, one_line(skip.reason))} (last {ago(skip.last_at, at)})"
+            f"{count(skip.count)} {one_line(reason_words(skip.reason))} (last {ago(skip.last_at, at)})"
             for skip in found.skips
         ]
         yield ""

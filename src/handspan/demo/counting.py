@@ -64,7 +64,7 @@ class CountingHost:
         """``now``: the house's seconds since midnight."""
         self.register_listener = telemetry.register_listener
         self.register_job = telemetry.register_job
-        self.set_next_run = telemetry.set_next_run
+        self.set_next_run, self.skipped = telemetry.set_next_run, telemetry.skipped
         self._execute = telemetry.execute
         self._now = now
         self.returned: Counter[tuple[str, str]] = Counter()

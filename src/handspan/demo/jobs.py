@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from handspan.demo.clock import DATE, HouseClock
+from handspan.records import DueBetween
 from handspan.runtime import Host, Scheduler
 from handspan.runtime.clockwork import apscheduler
 
@@ -75,14 +76,14 @@ class _Clockwork:
         else:
             self._plan(job.id, job.trigger, following)
         if job.running:
-            self._noticed(self._events.EVENT_JOB_MAX_INSTANCES, job.id)
+            self._noticed(self._events.EVENT_JOB_MAX_INSTANCES, job.id, moment)
             return
         job.running = True
         self._submit(job.id, [moment], lambda: setattr(job, "running", False))
         self._noticed(self._events.EVENT_JOB_SUBMITTED, job.id)
 
-    def _noticed(self, code: int, job_id: str) -> None:
-        self._tell(SimpleNamespace(code=code, job_id=job_id))
+    def _noticed(self, code: int, job_id: str, *moments: datetime) -> None:
+        self._tell(SimpleNamespace(code=code, job_id=job_id, scheduled_run_times=moments))
 
 
 class HouseScheduler(Scheduler):
@@ -95,3 +96,8 @@ class HouseScheduler(Scheduler):
 
     def now(self) -> datetime:
         return self._clock.now()
+
+    @staticmethod
+    def _due_between(_trigger: Any, _kind: str | None) -> DueBetween | None:
+        """Between two demos nothing falls due: the house has one day."""
+        return lambda _first, _until: ()

@@ -12,26 +12,30 @@ outside this scheduler is patched.
 """
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 from weakref import WeakSet
 
 from apscheduler import events as ap
 from apscheduler.executors.pool import ProcessPoolExecutor
 from apscheduler.job import Job as APSchedulerJob
-from apscheduler.schedulers.base import STATE_RUNNING
+from apscheduler.schedulers.base import STATE_RUNNING, STATE_STOPPED
 from apscheduler.util import iscoroutinefunction_partial
 
 from handspan.commands import ExecuteJob, Job
 from handspan.errors import DuplicateRegistrationError, NotRegisteredError, RegistrationError
+from handspan.integrations.apscheduler_due import count_missed, due_between, moments_before
 from handspan.integrations.apscheduler_jobs import JobFacts, describe, module_of, names_for, registered_at_level
 from handspan.integrations.host import Host, ours, to_instant
 
 __all__ = ["Instrumentation", "instrument"]
 
 _instrumented: WeakSet[Any] = WeakSet()
+
+GONE_JOBS: Final = 1_000  # a one-shot job is removed before it is told that its run was missed
 
 
 def instrument(telemetry: Host, scheduler: Any, *, app_key: str | None = None) -> "Instrumentation":
@@ -64,6 +68,8 @@ class Instrumentation:
         self.skipped = 0
         """Runs APScheduler skipped because ``max_instances`` of the job were still running."""
         self._jobs: dict[tuple[str, str], _Followed] = {}
+        self._gone: OrderedDict[tuple[str, str], Job] = OrderedDict()
+        self._since = datetime.now(UTC)
         self._mutex = threading.Lock()  # never held while the scheduler is asked: it calls us under its own
         self._ended = False
         self._undo: list[Callable[[], None]] = []
@@ -79,8 +85,9 @@ class Instrumentation:
             ap.EVENT_JOBSTORE_ADDED: lambda event: self._follow_all(event.alias),
             ap.EVENT_SCHEDULER_STARTED: lambda _: self._follow_all(None),
             ap.EVENT_SCHEDULER_RESUMED: lambda _: self._follow_all(None),
+            # Not at its shutdown: the row goes on saying when a job would have run next, and the next start counts
+            # from there what fell due meanwhile.
             ap.EVENT_SCHEDULER_PAUSED: self._stands_still,
-            ap.EVENT_SCHEDULER_SHUTDOWN: self._stands_still,
             ap.EVENT_EXECUTOR_ADDED: lambda event: self._wrap_executor(
                 scheduler._executors[event.alias]  # noqa: SLF001 - the event has its name only
             ),
@@ -92,12 +99,13 @@ class Instrumentation:
         self._follow_all(None)
 
     def __call__(self) -> None:
-        """Undo it: runs are no longer recorded, the jobs' registrations are retired. Twice is once."""
+        """Undo it: runs are no longer recorded, the jobs' registrations are retired; or, of a scheduler that was shut
+        down, let go of, so that the next start counts what fell due meanwhile. Twice is once."""
         self._ended = True
         self._scheduler.remove_listener(self._noticed)
         while self._undo:
             self._undo.pop()()
-        self._forget(lambda _key: True)
+        self._forget(lambda _key: True, over=self._scheduler.state == STATE_STOPPED)
         _instrumented.discard(self._scheduler)
 
     # --- following the jobs: on whatever thread that happens -------------------------------------------------
@@ -120,10 +128,22 @@ class Instrumentation:
         with self._mutex:
             self.skipped += len(event.scheduled_run_times)
         self._follow_one(event)
+        handle = self._handle_of(event)
+        if handle is not None:
+            self._host.skipped(handle, "overlapped", len(event.scheduled_run_times))
 
-    def _was_missed(self, _event: Any) -> None:
+    def _was_missed(self, event: Any) -> None:
         with self._mutex:
             self.missed += 1
+        handle = self._handle_of(event)
+        if handle is not None:
+            count_missed(self._host, handle, [event.scheduled_run_time], self._since)
+
+    def _handle_of(self, event: Any) -> Job | None:
+        key = (event.jobstore, event.job_id)
+        with self._mutex:
+            followed = self._jobs.get(key)
+            return self._gone.get(key) if followed is None else followed.handle
 
     def _stands_still(self, _event: Any) -> None:
         with self._mutex:
@@ -184,13 +204,20 @@ class Instrumentation:
             trigger_type=facts.trigger_type,
             trigger_value=facts.trigger_value,
             repeat=facts.trigger_type != "date",
+            due_between=due_between(job),
             stacklevel=registered_at_level(),
         )
 
-    def _forget(self, is_gone: Callable[[tuple[str, str]], bool]) -> None:
+    def _forget(self, is_gone: Callable[[tuple[str, str]], bool], *, over: bool = False) -> None:
         with self._mutex:
-            gone = [self._jobs.pop(key) for key in list(self._jobs) if is_gone(key)]
-        for followed in gone:
+            going = {key: self._jobs.pop(key) for key in list(self._jobs) if is_gone(key)}
+            self._gone.update((key, followed.handle) for key, followed in going.items())
+            while len(self._gone) > GONE_JOBS:
+                self._gone.popitem(last=False)
+        for followed in going.values():
+            if over:
+                followed.handle.release()
+                continue
             self._host.set_next_run(followed.handle, None)
             followed.handle.cancel()
 
@@ -248,6 +275,7 @@ class Instrumentation:
         if followed is None or followed.facts.func != job.func:
             followed = self._follow(job, alias)
         followed.source = job
+        count_missed(self._host, followed.handle, moments_before(job, run_times), self._since)
         moments = _Moments(run_times)
         return _with_function(job, _recorded(self._host, followed.handle, job.func, moments)), moments
 

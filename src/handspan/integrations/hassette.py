@@ -12,7 +12,7 @@ Hassette has no plug-in mechanism, so four methods of its classes are wrapped:
 * ``EventStreamService.send_event``: who publishes an event, and when. (Not the bus's ``dispatch``: between the two
   lies a channel, and with it the publisher's context is gone.)
 * ``SchedulerDispatchMixin.run_job``: the moment a job was due.
-* ``CommandExecutor.enqueue_record``: what Hassette skipped.
+* ``SchedulerDispatchMixin._record_skipped``: a job that did not run, because its predicate said no.
 """
 
 import functools
@@ -65,9 +65,9 @@ class Instrumentation:
             stream = importlib.import_module("hassette.core.event_stream_service").EventStreamService
             scheduler = importlib.import_module("hassette.core.scheduler_dispatch").SchedulerDispatchMixin
             self._wrap(executor, "_execute", self._executing)
-            self._wrap(executor, "enqueue_record", self._recording)
             self._wrap(stream, "send_event", self._publishing)
             self._wrap(scheduler, "run_job", self._running_job)
+            self._wrap(scheduler, "_record_skipped", self._skipping)
         except (ImportError, AttributeError) as error:
             self()
             raise HandspanError(
@@ -106,13 +106,17 @@ class Instrumentation:
 
         return _execute
 
-    def _recording(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def enqueue_record(executor: Any, record: Any) -> Any:
-            if str(getattr(record, "status", "")) == "skipped":
+    def _skipping(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def _record_skipped(service: Any, job: Any) -> Any:
+            try:
                 self.skipped += 1
-            return original(executor, record)
+                if self._framework or job.source_tier != "framework":
+                    self._host.skipped(self._handles.job(job, _Call.call), "skipped")
+            except Exception:  # noqa: BLE001 - Hassette records it all the same
+                ours("counting what was skipped")
+            return original(service, job)
 
-        return enqueue_record
+        return _record_skipped
 
     def _publishing(self, original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def send_event(service: Any, event: Any) -> Any:

@@ -31,6 +31,10 @@ class Host(Protocol):
     def register_job(self) -> Callable[..., Job]: ...
     @property
     def set_next_run(self) -> Callable[[Job, Instant | None], None]: ...
+    @property
+    def skipped(self) -> Callable[..., None]:
+        """``skipped(handle, reason, count=1, *, at=None)``: it did not run."""
+        ...
 
 
 def to_instant(moment: datetime) -> Instant:

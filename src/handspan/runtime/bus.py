@@ -148,7 +148,11 @@ class Bus:
         predicates = _predicates(where)
         invoke = adapt(handler)
         gate: Gate[Event] = make_gate(
-            debounce, throttle, self._timers, lambda event: self._release(subscription, event)
+            debounce,
+            throttle,
+            self._timers,
+            lambda event: self._release(subscription, event),
+            lambda: self.host.skipped(listener, "throttle" if debounce is None else "debounce"),
         )
         register = partial(
             self.host.register_listener,
@@ -222,10 +226,19 @@ class Bus:
 
     def _route(self, event: Event) -> None:
         for subscription in self._index.match(event.topic):
-            if subscription.open and _holds(subscription, event):
+            if not subscription.open:
+                self._came_late(subscription)
+            elif subscription.predicates and not _holds(subscription, event):
+                self.host.skipped(subscription.listener, "predicate")
+            else:
                 subscription.gate.offer(event)
                 if subscription.gate.waiting:
                     self._outstanding.add(subscription.gate)
+
+    def _came_late(self, subscription: Subscription) -> None:
+        """Its only run has begun. (A cancelled one is nobody's any more.)"""
+        if not subscription.cancelled:
+            self.host.skipped(subscription.listener, "once")
 
     def _release(self, subscription: Subscription, event: Event) -> None:
         """The gate let it through."""
@@ -234,6 +247,8 @@ class Bus:
             task = asyncio.get_running_loop().create_task(self._dispatch(subscription, event))
             self._outstanding.add(task)
             task.add_done_callback(self._task_done)
+        elif not self._closed:
+            self._came_late(subscription)
         self._done(subscription.gate)
 
     async def _dispatch(self, subscription: Subscription, event: Event) -> None:

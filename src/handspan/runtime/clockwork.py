@@ -1,13 +1,17 @@
 """APScheduler 3.11, the only place that imports it: when a scheduler is made, not before."""
 
 import functools
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
-from handspan.errors import HandspanError
+from whenever import Instant
 
-__all__ = ["APScheduler", "apscheduler", "due"]
+from handspan.errors import HandspanError
+from handspan.records import DueBetween
+from handspan.runtime.moments import to_datetime, to_instant
+
+__all__ = ["APScheduler", "apscheduler", "due", "due_between"]
 
 
 class APScheduler:
@@ -51,3 +55,16 @@ def apscheduler() -> APScheduler:
 
 def due() -> None:
     """What APScheduler believes it runs."""
+
+
+def due_between(trigger: Any, kind: str | None) -> DueBetween | None:
+    """The moments of a cron trigger from one of them on; an interval's length, and one moment, tell by themselves."""
+
+    def moments(first: Instant, until: Instant) -> Iterator[Instant]:
+        moment: datetime | None = to_datetime(first, UTC)
+        end = to_datetime(until, UTC)
+        while moment is not None and moment <= end:
+            yield to_instant(moment)
+            moment = trigger.get_next_fire_time(moment, moment)
+
+    return moments if kind == "cron" else None

@@ -1,7 +1,7 @@
 """Gates: which of the matching events a listener really gets.
 
-An item is offered; it is released at once, later, or never. Gates know nothing of events or handlers,
-and live on the event loop's thread.
+An item is offered; it is released at once, later, or never: then ``swallowed`` is called for it. Gates know nothing of
+events or handlers, and live on the event loop's thread.
 """
 
 import math
@@ -49,10 +49,13 @@ class Open(Generic[T]):
 class Debounce(Generic[T]):
     """Trailing edge: the last item of a burst, once it has been quiet for ``seconds``."""
 
-    def __init__(self, seconds: float, timers: Timers, release: Callable[[T], object]) -> None:
+    def __init__(
+        self, seconds: float, timers: Timers, release: Callable[[T], object], swallowed: Callable[[], object]
+    ) -> None:
         self._seconds = seconds
         self._timers = timers
         self._release = release
+        self._swallowed = swallowed
         self._timer: Timer | None = None
         self._turn = 0
 
@@ -61,6 +64,8 @@ class Debounce(Generic[T]):
         return self._timer is not None
 
     def offer(self, item: T) -> None:
+        if self._timer is not None:
+            self._swallowed()
         self.cancel()
         self._timer = self._timers.call_later(self._seconds, partial(self._fire, self._turn, item))
 
@@ -82,10 +87,13 @@ class Throttle(Generic[T]):
 
     waiting = False
 
-    def __init__(self, seconds: float, timers: Timers, release: Callable[[T], object]) -> None:
+    def __init__(
+        self, seconds: float, timers: Timers, release: Callable[[T], object], swallowed: Callable[[], object]
+    ) -> None:
         self._seconds = seconds
         self._timers = timers
         self._release = release
+        self._swallowed = swallowed
         self._open_from = -math.inf
 
     def offer(self, item: T) -> None:
@@ -93,13 +101,19 @@ class Throttle(Generic[T]):
         if now >= self._open_from:
             self._open_from = now + self._seconds
             self._release(item)
+        else:
+            self._swallowed()
 
     def cancel(self) -> None:
         pass
 
 
 def make_gate(
-    debounce: float | None, throttle: float | None, timers: Timers, release: Callable[[T], object]
+    debounce: float | None,
+    throttle: float | None,
+    timers: Timers,
+    release: Callable[[T], object],
+    swallowed: Callable[[], object],
 ) -> Gate[T]:
     for option, seconds in (("debounce", debounce), ("throttle", throttle)):
         if seconds is not None and not _is_duration(seconds):
@@ -110,9 +124,9 @@ def make_gate(
             hint="The first gives the last event of a burst, the second the first: register two listeners for both.",
         )
     if debounce is not None:
-        return Debounce(debounce, timers, release)
+        return Debounce(debounce, timers, release, swallowed)
     if throttle is not None:
-        return Throttle(throttle, timers, release)
+        return Throttle(throttle, timers, release, swallowed)
     return Open(release)
 
 

@@ -11,7 +11,9 @@ from typing import Any, Protocol
 from whenever import Instant
 
 from handspan.clock import SystemClock
-from handspan.commands import Command, ErrorHook, Job, Listener
+from handspan.commands import Command, ErrorHook, Handle, Job, Listener
+from handspan.reasons import Reason
+from handspan.records import DueBetween
 
 __all__ = ["ErrorHooks", "Host", "LoopTimers", "Timer", "Timers", "hooks"]
 
@@ -55,6 +57,7 @@ class Host(Protocol):
         trigger_type: str | None = None,
         trigger_value: str | None = None,
         repeat: bool = True,
+        due_between: DueBetween | None = None,
         timeout: float | None = None,
         on_error: ErrorHooks = None,
         stacklevel: int = 1,
@@ -65,6 +68,10 @@ class Host(Protocol):
         ...
 
     def set_next_run(self, job: Job, moment: Instant | None) -> None: ...
+
+    def skipped(self, handle: Handle, reason: Reason, count: int = 1, *, at: Instant | None = None) -> None:
+        """It did not run. Raises nothing, and costs next to nothing: a predicate may refuse thousands a second."""
+        ...
 
 
 class Timer(Protocol):

@@ -4,7 +4,7 @@ APScheduler finds out *when*. What a run is, is the host's: for each moment a jo
 command with that moment in it and awaits the host. Choices made for every job:
 
 * a late run still runs (a laptop that slept, a blocked loop), unless ``misfire_grace`` says how late is too late;
-* runs missed in a row become one, the latest;
+* runs missed in a row become one, the latest; the others are counted as missed;
 * a run that is due while the previous one is still going is skipped, which is logged once per such episode.
 """
 
@@ -14,7 +14,7 @@ import itertools
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, time, timedelta, tzinfo
+from datetime import datetime, time, timedelta, tzinfo
 from functools import partial
 from typing import Any, Final, Self, TypedDict, Unpack
 
@@ -22,9 +22,10 @@ from whenever import Instant
 
 from handspan.commands import ExecuteJob, Job
 from handspan.errors import DuplicateRegistrationError, RegistrationError
-from handspan.runtime.clockwork import apscheduler, due
+from handspan.runtime.clockwork import apscheduler, due, due_between
 from handspan.runtime.cron import cron_fields, daily_expression
 from handspan.runtime.host import ErrorHooks, Host, hooks
+from handspan.runtime.lateness import count_missed, is_too_late
 from handspan.runtime.moments import Moment, Span, to_datetime, to_instant, to_timedelta, to_zone
 
 __all__ = ["AppScheduler", "JobOptions", "Schedule", "ScheduledJob", "Scheduler"]
@@ -187,6 +188,8 @@ class Scheduler(Schedule):
     scheduled and cancelled from any thread. ``timezone``: default the machine's.
     """
 
+    _due_between = staticmethod(due_between)
+
     def __init__(self, host: Host, *, timezone: str | tzinfo | None = None) -> None:
         self.host = host
         library = apscheduler()
@@ -195,7 +198,8 @@ class Scheduler(Schedule):
         self._clockwork = library.AsyncIOScheduler(
             logger=quiet,
             timezone=None if timezone is None else to_zone(timezone),
-            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+            # Not coalesced: it would keep to itself which runs became one.
+            job_defaults={"misfire_grace_time": None, "coalesce": False, "max_instances": 1},
         )
         self.timezone = self._clockwork.timezone
         self._clockwork.add_executor(library.executor(self._submit))
@@ -258,11 +262,11 @@ class Scheduler(Schedule):
         if trigger.get_next_fire_time(None, self.now()) is None:
             raise RegistrationError(f"{described[1]!r} never comes.")
         try:
-            job = self._register(call, described, options)
+            job = self._register(call, trigger, described, options)
         except DuplicateRegistrationError:
             if not self._release_name(call, options):
                 raise
-            job = self._register(call, described, options)
+            job = self._register(call, trigger, described, options)
         job_id = str(next(self._ids))
         scheduled = self._jobs[job_id] = ScheduledJob(
             job, misfire_grace, partial(self._next_run, job_id), partial(self._cancel, job_id, job)
@@ -273,7 +277,7 @@ class Scheduler(Schedule):
         return scheduled
 
     def _register(
-        self, call: Callable[..., object], described: tuple[str | None, str | None], options: JobOptions
+        self, call: Callable[..., object], trigger: Any, described: tuple[str | None, str | None], options: JobOptions
     ) -> Job:
         return self.host.register_job(
             call,
@@ -285,6 +289,7 @@ class Scheduler(Schedule):
             trigger_type=described[0],
             trigger_value=described[1],
             repeat=described[0] is not None,
+            due_between=self._due_between(trigger, described[0]),
             timeout=options.get("timeout"),
             on_error=options.get("on_error"),
             stacklevel=options.get("stacklevel", 1),
@@ -332,10 +337,12 @@ class Scheduler(Schedule):
     async def _run(self, scheduled: ScheduledJob, moments: list[datetime]) -> None:
         scheduled.spent = not scheduled.repeat
         try:
-            for moment in moments:
-                if not scheduled.cancelled and not _too_late(scheduled, moment):
+            if not scheduled.cancelled:
+                late = is_too_late(scheduled, moments[-1], scheduled.misfire_grace)
+                count_missed(self.host, scheduled.job, moments if late else moments[:-1])
+                if not late:
                     scheduled.overrun = False
-                    await self.host.execute(ExecuteJob(scheduled.job, scheduled_at=to_instant(moment)))
+                    await self.host.execute(ExecuteJob(scheduled.job, scheduled_at=to_instant(moments[-1])))
         finally:
             if not scheduled.repeat:
                 scheduled.cancel()
@@ -345,9 +352,11 @@ class Scheduler(Schedule):
         scheduled = self._jobs.get(event.job_id)
         if scheduled is None:
             return
-        if event.code == self._overran and not scheduled.overrun:
-            scheduled.overrun = True
-            log.warning("%r is still running; until it ends, its further runs are skipped.", scheduled)
+        if event.code == self._overran:
+            self.host.skipped(scheduled.job, "overlapped", len(event.scheduled_run_times))
+            if not scheduled.overrun:
+                scheduled.overrun = True
+                log.warning("%r is still running; until it ends, its further runs are skipped.", scheduled)
         self.host.set_next_run(scheduled.job, scheduled.next_run)
 
     def _next_run(self, job_id: str) -> Instant | None:
@@ -380,16 +389,6 @@ class AppScheduler(Schedule):
         options["instance_index"] = self._instance_index
         options["on_error"] = hooks(options.get("on_error"), self._on_error)
         return self._scheduler.add(call, trigger, described, options)
-
-
-def _too_late(scheduled: ScheduledJob, moment: datetime) -> bool:
-    if scheduled.misfire_grace is None:
-        return False
-    late = (datetime.now(UTC) - moment).total_seconds()
-    if late <= scheduled.misfire_grace:
-        return False
-    log.warning("%r was due at %s, %.1f seconds ago; that run is skipped.", scheduled, moment.isoformat(), late)
-    return True
 
 
 def _on_a_loop() -> bool:

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from handspan.records import Registration, Session
+from handspan.records import DueBetween, Registration, Session
 from handspan.source import registration_source
 from handspan.store.commit import transaction
+from handspan.store.downtime import Downtime, downtime
 from handspan.store.isolation import can_pass
 from handspan.store.parents import Parents
 from handspan.store.statements import statements
@@ -40,6 +41,7 @@ class _State:
     registration: Registration
     registers: bool
     retires: bool
+    due_between: DueBetween | None = None
 
 
 class Controls:
@@ -61,16 +63,17 @@ class Controls:
             for number, registration in list(self._live.items()):
                 self.register(number, registration)
 
-    def register(self, number: int, registration: Registration) -> None:
+    def register(self, number: int, registration: Registration, due_between: DueBetween | None = None) -> None:
         with self._mutex:
             self._live[number] = registration
             self._retired.pop(number, None)
-            self._waiting[number] = _State(registration, registers=True, retires=False)
+            self._waiting[number] = _State(registration, registers=True, retires=False, due_between=due_between)
             self._waiting.move_to_end(number)
 
     def retire(self, number: int, registration: Registration) -> None:
         with self._mutex:
             self.release(number)
+            self._next_runs.pop(number, None)
             before = self._waiting.get(number)
             self._waiting[number] = _State(registration, before is not None and before.registers, retires=True)
             self._retired[number] = None
@@ -80,10 +83,9 @@ class Controls:
                 self._dropped += 1
 
     def release(self, number: int) -> None:
-        """No longer live, and nothing to write: its row stays as it is."""
+        """No longer live: its row stays as it is, with when it would have run next."""
         with self._mutex:
             self._live.pop(number, None)
-            self._next_runs.pop(number, None)
 
     def note(self, write: _Write) -> None:
         """Something else the session has to say, in its turn; the newest stay."""
@@ -103,7 +105,9 @@ class Controls:
         for state in waiting.values():  # parsed before the write lock is taken: a large file takes a moment
             source = state.registration
             registration_source(source.source_file, source.source_line, source.source_span)
-        batch = [self._write_of(number, state) for number, state in waiting.items()]
+        missed = {n: downtime(conn, self._session, s.registration, s.due_between)
+                  for n, s in waiting.items() if s.registers}  # fmt: skip
+        batch = [self._write_of(number, state, missed.get(number)) for number, state in waiting.items()]
         batch += [self._next_run_write(number, *due) for number, due in next_runs.items()]
         batch += notes
         try:
@@ -131,9 +135,11 @@ class Controls:
             dropped, self._dropped = self._dropped, 0
             _log.warning("%s registrations came and went while nothing could be written; they were dropped.", dropped)
 
-    def _write_of(self, number: int, state: _State) -> _Write:
-        def write(_: sqlite3.Connection, parents: Parents, now: float) -> None:
+    def _write_of(self, number: int, state: _State, missed: Downtime | None) -> _Write:
+        def write(conn: sqlite3.Connection, parents: Parents, now: float) -> None:
             if state.registers:
+                if missed is not None and missed.still_so(conn):
+                    missed.write(conn, parents.session_id(self._session, now))
                 parents.register(self._session, number, state.registration)
             if state.retires:
                 parents.retire(self._session, number, state.registration, now)

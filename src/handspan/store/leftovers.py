@@ -23,6 +23,7 @@ ROLLUP_DAYS: Final = (90.0, 365.0)  # hours and days; minutes go with the runs
 LEDGER_DAYS: Final = 365.0  # after its session's end
 GROUP_DAYS: Final = 365.0  # an error group, after it was last seen
 GROUP_HOUR_DAYS: Final = 90.0  # its trend
+SKIP_DAYS: Final = 365.0  # as the days of rollups, beside which they are shown
 SESSIONS_WORTH: Final = 1000  # about 300 kB
 KEEP_INCIDENTS: Final = 2_000
 SESSIONS_AT_ONCE: Final = 5000
@@ -41,6 +42,7 @@ class Keep:
     """By resolution; whole buckets of the next coarser one, so that a window changes over at its beginning."""
     groups: float
     group_hours: float
+    skips: float
 
     @classmethod
     def at(cls, now: float, days: float, rollup_days: tuple[float, float] = ROLLUP_DAYS) -> "Keep":
@@ -50,12 +52,14 @@ class Keep:
             runs, min(runs, now - SESSION_DAYS * DAY), min(runs - SESSION_DAYS * DAY, now - LEDGER_DAYS * DAY),
             {60: runs // HOUR * HOUR, HOUR: hours // DAY * DAY, DAY: a_day // DAY * DAY},
             min(runs, now - GROUP_DAYS * DAY), now - GROUP_HOUR_DAYS * DAY,
+            now - max(days, SKIP_DAYS) * DAY,
         )  # fmt: skip
 
 
 def leftovers(conn: sqlite3.Connection, doomed: Doomed, keep: Keep, sessions_worth: int) -> Iterator[None]:
     for resolution, before in keep.rollups.items():
         yield from _rollups(conn, doomed, resolution, before)
+    yield from _skips(conn, doomed, keep.skips)
     yield from _group_hours(conn, doomed, keep.group_hours)
     yield from _groups(conn, doomed, {"before": keep.groups, "nameless": keep.registrations})
     yield from _stretch_by_stretch(conn, doomed, "tracebacks", "traceback", {})
@@ -110,6 +114,17 @@ def _rollups(conn: sqlite3.Connection, doomed: Doomed, resolution: int, before: 
             return
         with doomed.batch(doomed.room):
             conn.execute(_SQL["delete_rollups"], values | {"edge": edge})
+        yield
+
+
+def _skips(conn: sqlite3.Connection, doomed: Doomed, before: float) -> Iterator[None]:
+    """Likewise."""
+    while not doomed.dry:
+        (edge,) = conn.execute(_SQL["skips_edge"], {"before": before, "room": doomed.room}).fetchone()
+        if edge is None:
+            return
+        with doomed.batch(doomed.room):
+            conn.execute(_SQL["delete_skips"], {"before": before, "edge": edge})
         yield
 
 

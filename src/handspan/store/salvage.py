@@ -54,7 +54,7 @@ _COUNT_TABLES: Final = (
     "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN "
     "('handler_invocations', 'job_executions', 'sessions')"
 )
-_KEYED: Final = ("running", "rollups")  # WITHOUT ROWID: read up to the first damage
+_KEYED: Final = ("running", "rollups", "skips")  # WITHOUT ROWID: read up to the first damage
 _REFUSED: Final = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError)
 RECOVER_HINT: Final = 'SQLite\'s own shell reads files without a schema: see "Salvage" in docs/faults.md.'
 

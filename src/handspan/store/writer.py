@@ -23,7 +23,8 @@ from typing import Final
 
 from handspan.clock import Clock, to_epoch
 from handspan.errors import DatabaseError, ForeignDatabaseError, NotADatabaseError
-from handspan.records import Journals, Registration, Segment, SegmentSource, Session
+from handspan.reasons import SkipSource
+from handspan.records import DueBetween, Journals, Registration, Segment, SegmentSource, Session
 from handspan.source import forget_sources
 from handspan.store.alarm import Alarm
 from handspan.store.attached import Attached
@@ -37,6 +38,7 @@ from handspan.store.journalling import JournalWatch, leave_behind, release_pages
 from handspan.store.liveness import SessionLock
 from handspan.store.options import WriterOptions
 from handspan.store.retention import Retention, live_bytes
+from handspan.store.skips import SkipWriter
 from handspan.store.upkeep import Upkeep, WriterStats
 
 __all__ = ["Writer", "WriterOptions"]
@@ -60,12 +62,13 @@ class Writer:
         *,
         journals: Journals,
         lock: SessionLock | None = None,
+        skips: SkipSource | None = None,
     ) -> None:
         self._options, self._session, self._source, self._clock = options, session, source, clock
         self._on_commit, self._journals = on_commit, journals
         self._path = os.path.abspath(options.db)  # a daemon may change its directory
         self._controls = Controls(session)
-        self.incidents = Incidents(session, self._controls)
+        self.incidents, self._skips = Incidents(session, self._controls), SkipWriter(skips, session)
         self.stats, self.episode = WriterStats(), Episode(self._now, self.incidents.unavailable)
         self.opened: Future[None] = Future()
         """Done when the file is open and the session begun; raises what only the author can cure."""
@@ -100,10 +103,10 @@ class Writer:
         """Commit now: a segment is full."""
         self._alarm.ring(urgent=True)
 
-    def register(self, number: int, registration: Registration) -> None:
+    def register(self, number: int, registration: Registration, due_between: DueBetween | None = None) -> None:
         if self._gave_up:
             return
-        self._controls.register(number, registration)
+        self._controls.register(number, registration, due_between)
         self.hurry()
 
     def retire(self, number: int, registration: Registration) -> None:
@@ -215,6 +218,8 @@ class Writer:
         self.episode.succeeded()
         self._journal_watch.look(self._source.journal_trouble)
         self._write_controls()  # the episode that is over
+        if flushes:
+            self._skips.write(*self._file().pair(), self._now())
         self._answer_flushes(flushes, True)
         release_pages(self._file().conn, self._source)
         self._periodic()
@@ -253,7 +258,8 @@ class Writer:
         if self._upkeep.retirement_is_due():
             self._upkeep.retired(life.retire_forgotten(self._now()))
             forget_sources()
-        if self._upkeep.heartbeat_is_due():
+        due = self._upkeep.heartbeat_is_due() or self._skips.is_due()
+        if due and not self._skips.write(*self._file().pair(), self._now()):
             life.heartbeat(self._now())
         if self._file().has_old_rows:
             self._between_commits(self._file().backfill())
@@ -355,6 +361,7 @@ class Writer:
                     self._file().conn.execute(f"PRAGMA busy_timeout = {wait_ms:.0f}")
                     self._write_controls()
                     self._write_segments()
+                    self._skips.write(*self._file().pair(), self._now())
                     self._file().life.end(self._now())
                     optimize(self._file().conn)
                     self.episode.succeeded()

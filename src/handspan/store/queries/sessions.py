@@ -22,6 +22,7 @@ __all__ = [
     "SessionSummary",
     "list_losses",
     "list_sessions",
+    "live_sessions",
     "newest_session_start",
     "with_counts",
 ]
@@ -92,6 +93,14 @@ async def list_sessions(
     """Those that reach into the window, newest first, without their counts."""
     rows = await db.fetch_all(_SQL["sessions"], {**window.params(), "limit": limit})
     return [_session(dict(row), db.path, now, alive) for row in rows]
+
+
+async def live_sessions(
+    db: DatabaseService, now: Instant, *, limit: int = 1000, alive: Callable[[str, str], bool] = is_alive
+) -> list[SessionSummary]:
+    """Whose process lives, newest first."""
+    open_ones = await list_sessions(db, now, Window(now), limit=limit, alive=alive)
+    return [session for session in open_ones if session.state == "live"]
 
 
 async def with_counts(db: DatabaseService, sessions: list[SessionSummary]) -> list[SessionSummary]:

@@ -85,6 +85,12 @@ SELECT max(bucket_start) FROM (
 -- delete_rollups: those
 DELETE FROM rollups WHERE resolution = :resolution AND bucket_start <= :edge AND bucket_start < :before
 
+-- skips_edge: up to where a batch of the oldest hours reaches
+SELECT max(hour) FROM (SELECT hour FROM skips WHERE hour < :before ORDER BY hour LIMIT :room)
+
+-- delete_skips: those
+DELETE FROM skips WHERE hour <= :edge AND hour < :before
+
 -- find_losses: of sessions that ended so long ago that nobody adds them up any more
 INSERT INTO temp.doomed
 SELECT 'loss', l.id, NULL, NULL, NULL, l.hour, 60, 'ended', NULL, :batch
