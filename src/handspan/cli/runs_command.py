@@ -12,20 +12,10 @@ from whenever import Instant
 from handspan.cli.figures import ago, amount, count, newest, took
 from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, Until, ask, moment, now, period
 from handspan.cli.output import CRASHED, PALE, show, show_json
-from handspan.cli.run_words import (
-    App,
-    Handler,
-    Job,
-    StatusOption,
-    local,
-    refuse_unknown,
-    run_table,
-    several_services,
-    status_of,
-    title,
-)
+from handspan.cli.run_words import App, Handler, Job, StatusOption, local, refuse_unknown, run_table, status_of
 from handspan.cli.table import Table, figure, name, text, word
 from handspan.cli.views import MARKS, START_HINT
+from handspan.cli.words import several_services, title
 from handspan.store.queries.listing import LOOKED, failures_saying, run_page
 from handspan.store.queries.moments import InFlight, Moment, running_at
 from handspan.store.queries.references import Reference, parse
@@ -247,11 +237,11 @@ def _running(found: Moment, at: Instant, when: str | None) -> Iterator[Part]:
     table = Table(figure("started"), word(""), name("run of"), figure("took"), text("ended"), word("trace"))
     several = several_services([*found.finished, *found.in_flight])
     for run in found.finished:
-        table.add(ago(run.started_at, at), Text(MARKS[run.kind], style=PALE), title(run, several),
+        table.add(ago(run.started_at, at), Text(MARKS[run.kind], style=PALE), title(run, service=several),
                   took(run.duration_ms), f"{run.status}, {ago(run.ended_at, at)}",
                   Text(run.trace_id[:12], style=PALE))  # fmt: skip
     for flying in found.in_flight:
-        table.add(ago(flying.started_at, at), Text(MARKS[flying.kind], style=PALE), title(flying, several),
+        table.add(ago(flying.started_at, at), Text(MARKS[flying.kind], style=PALE), title(flying, service=several),
                   took(flying.running_s * 1000), _still(flying), Text(flying.trace_id[:12], style=PALE))  # fmt: skip
     yield table
     if found.more:
