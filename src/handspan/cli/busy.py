@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Final
 
-import typer
 from rich.text import Text
 from whenever import Instant
 
 from handspan.cli.figures import ago, count, one_line
-from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
+from handspan.cli.options import A_DAY, DEFAULT_DB, App, Db, Json, Limit, Since, Until, ask, now, period
 from handspan.cli.output import PALE, failed, show, show_json
 from handspan.cli.table import Table, figure, text, word
 from handspan.cli.words import several_services, title
@@ -27,9 +26,9 @@ _WORDS: Final = {60: "minute", 3600: "hour", 86_400: "day"}
 def busy(
     db: Db = DEFAULT_DB,
     json: Json = False,
-    since: Since = "24h",
+    since: Since = A_DAY,
     until: Until = None,
-    app: Annotated[str | None, typer.Option("--app", metavar="KEY", help="Only of this app.")] = None,
+    app: App = None,
     limit: Limit = LISTED,
 ) -> None:
     """The busiest minutes: runs, failures, and who ran most."""

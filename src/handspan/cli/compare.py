@@ -9,7 +9,7 @@ from rich.text import Text
 from whenever import Instant
 
 from handspan.cli.figures import ago, amount, count, one_line, took
-from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, ask, now
+from handspan.cli.options import DEFAULT_DB, App, Db, Json, Limit, ask, now
 from handspan.cli.output import FAILED, PALE, show, show_json
 from handspan.cli.table import Table, figure, name, text, word
 from handspan.cli.words import changed, percent, several_services, title
@@ -65,7 +65,7 @@ def compare(
     window: Annotated[
         str | None, typer.Option("--window", metavar="SPAN", help="The last 24h, 7d, ... against those before.")
     ] = None,
-    app: Annotated[str | None, typer.Option("--app", metavar="KEY", help="Only of this app.")] = None,
+    app: App = None,
     limit: Limit = LISTED,
 ) -> None:
     """What got slower or fails more: two sessions, two versions, or two times."""

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from handspan.cli import error_views
-from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
+from handspan.cli.options import A_DAY, A_WEEK, DEFAULT_DB, App, Db, Json, Limit, Since, Until, ask, now, period
 from handspan.cli.output import show, show_json
 from handspan.clock import to_epoch, to_ns
 from handspan.store.connection import explained
@@ -30,8 +30,6 @@ from handspan.store.service import DatabaseService
 
 __all__ = ["error", "errors"]
 
-A_DAY: Final = "24h"
-A_WEEK: Final = "7d"
 LISTED: Final = 20
 LISTED_RUNS: Final = 10
 HIGHEST_ID: Final = 2**63 - 1
@@ -66,7 +64,7 @@ def errors(
     json: Json = False,
     since: Since = A_DAY,
     until: Until = None,
-    app: Annotated[str | None, typer.Option("--app", metavar="KEY", help="Only of this app.")] = None,
+    app: App = None,
     name: Annotated[
         str | None,
         typer.Option("--name", metavar="NAME", help="Only of this handler or job: name or app.name, * and ?."),

@@ -13,9 +13,9 @@ from typing import Annotated, Any, Final
 import typer
 
 from handspan.cli.figures import amount
-from handspan.cli.options import DEFAULT_DB, Db, Until, ask, now, period
+from handspan.cli.options import DEFAULT_DB, App, Db, Until, ask, now, period
 from handspan.cli.output import json_line, say, show
-from handspan.cli.run_words import App, StatusOption, status_of
+from handspan.cli.run_words import StatusOption, status_of
 from handspan.cli.spreadsheets import cell
 from handspan.errors import HandspanError
 from handspan.store.queries.export import KINDS, ExportKind

@@ -7,6 +7,7 @@ from typing import Annotated, Final, TypeVar
 import typer
 from whenever import Instant
 
+from handspan.cli.completion import app_keys, handler_names, job_names
 from handspan.settings import Settings
 from handspan.store.queries.sessions import newest_session_start
 from handspan.store.queries.shapes import Window
@@ -14,11 +15,16 @@ from handspan.store.queries.windows import length_of, now
 from handspan.store.queries.windows import moment as moment_of
 from handspan.store.service import DatabaseService
 
-__all__ = ["DEFAULT_DB", "Db", "Json", "Limit", "Period", "Since", "Until", "ask", "moment", "now", "period"]
+__all__ = [
+    "A_DAY", "A_WEEK", "DEFAULT_DB", "App", "Db", "Handler", "Job", "Json", "Limit", "Period", "Since", "Until", "ask",
+    "moment", "now", "period",
+]  # fmt: skip
 
 _T = TypeVar("_T")
 
 DEFAULT_DB: Final = Settings.db
+A_DAY: Final = "24h"
+A_WEEK: Final = "7d"
 LARGEST_LIMIT: Final = 10_000
 
 Db = Annotated[str, typer.Option("--db", metavar="PATH", envvar="HANDSPAN_DB", help="The database file.")]
@@ -26,6 +32,18 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout,
 Since = Annotated[str, typer.Option("--since", metavar="WHEN", help="15m, 6h, 7d, an ISO date or time, or restart.")]
 Until = Annotated[str | None, typer.Option("--until", metavar="WHEN", help="Up to then; likewise. Now if not given.")]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, max=LARGEST_LIMIT, help="At most so many rows.")]
+App = Annotated[str | None, typer.Option("--app", metavar="KEY", help="Only of this app.", autocompletion=app_keys)]
+Handler = Annotated[
+    str | None,
+    typer.Option(
+        "--handler", metavar="NAME", help="Only of this handler: name or app.name, * and ?.",
+        autocompletion=handler_names,
+    ),
+]  # fmt: skip
+Job = Annotated[
+    str | None,
+    typer.Option("--job", metavar="NAME", help="Only of this job, likewise.", autocompletion=job_names),
+]
 
 
 @dataclass(frozen=True)

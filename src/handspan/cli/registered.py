@@ -10,9 +10,10 @@ from whenever import Instant
 
 from handspan.cli.figures import ago, count, one_line, took
 from handspan.cli.figures import until as due
-from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
+from handspan.cli.options import A_DAY, DEFAULT_DB, App, Db, Json, Limit, Since, Until, ask, now, period
 from handspan.cli.output import PALE, failed, pale_zero, show, show_json
 from handspan.cli.table import Table, figure, name, text
+from handspan.cli.views import START_HINT
 from handspan.cli.words import coverage, several_services, title, was
 from handspan.store.queries.cover import Cover, cover
 from handspan.store.queries.registrations import HandlerSummary, JobSummary, Sort, list_handlers, list_jobs
@@ -20,11 +21,7 @@ from handspan.store.service import DatabaseService
 
 __all__ = ["handlers", "jobs"]
 
-A_DAY: Final = "24h"
 LISTED: Final = 200
-START_HINT: Final = "Run your application with handspan, or `handspan demo`, and look again."
-
-App = Annotated[str | None, typer.Option("--app", metavar="KEY", help="Only of this app.")]
 
 
 class Order(StrEnum):

@@ -2,16 +2,16 @@
 
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 
 from handspan.cli import registration_view
-from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
+from handspan.cli.options import A_DAY, DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
 from handspan.cli.output import show, show_json
-from handspan.cli.reports import A_DAY
+from handspan.cli.run_words import unknown
+from handspan.cli.words import title
 from handspan.store.queries.page import HandlerFacts, JobFacts, Page, page, registrations_named
 from handspan.store.queries.registrations import known_names
 from handspan.store.queries.runs import Kind
@@ -89,7 +89,7 @@ async def _the_one(
         name, instance = shown[1], int(shown[2]) if instance is None else instance
     named: Sequence[Facts] = await registrations_named(db, kind, name.strip())
     if not named:
-        raise typer.BadParameter(f"there is no {kind} {name!r}{await _hint(db, kind, name)}", param_hint="'NAME'")
+        raise unknown(kind, name, await known_names(db, kind), "'NAME'")
     found = [
         each
         for each in named
@@ -101,7 +101,7 @@ async def _the_one(
     if len(found) == 1:
         return found[0]
     which = found or named
-    several = ", ".join(registration_view.full_name(each, service=True) for each in which[:NAMED])
+    several = ", ".join(title(each, service=True).plain for each in which[:NAMED])
     more = f" and {len(which) - NAMED} more" if len(which) > NAMED else ""
     what = f"{len(which)} {kind}s are called {name!r}" if found else f"no {kind} {name!r} is like that; there are"
     raise typer.BadParameter(f"{what}: {several}{more}. {_tell_apart(which)}", param_hint="'NAME'")
@@ -117,10 +117,3 @@ def _tell_apart(which: Sequence[Facts]) -> str:
     }
     telling = [option for option, values in options.items() if len(values) > 1]
     return f"Say which: {' or '.join(telling)}" if telling else "Leave the options out"
-
-
-async def _hint(db: DatabaseService, kind: Kind, name: str) -> str:
-    known = await known_names(db, kind)
-    short = {full.rpartition(".")[2]: full for full in known}
-    close = get_close_matches(name, known, n=3) or [short[each] for each in get_close_matches(name, list(short), n=3)]
-    return f"; did you mean {' or '.join(close)}?" if close else f"; `handspan {kind}s` lists them"

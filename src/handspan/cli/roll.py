@@ -7,9 +7,8 @@ import typer
 from rich.console import Console
 
 from handspan.cli import roll_view
-from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
+from handspan.cli.options import A_DAY, DEFAULT_DB, App, Db, Json, Limit, Since, Until, ask, now, period
 from handspan.cli.output import show, show_json
-from handspan.cli.reports import A_DAY, App
 from handspan.store.queries import series
 from handspan.store.service import DatabaseService
 
