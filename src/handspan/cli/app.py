@@ -31,6 +31,7 @@ from handspan.cli import (
     status,
     tail_command,
 )
+from handspan.cli.help import Grouped
 from handspan.cli.output import PipeClosedError, complain, discard_stdout
 from handspan.errors import HandspanError
 
@@ -40,6 +41,7 @@ PLAIN_HELP: Final = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
     name="handspan",
+    cls=Grouped,
     help="What an async Python application did, from its database file.",
     add_completion=False,
     rich_markup_mode=None,

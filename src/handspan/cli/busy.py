@@ -31,7 +31,7 @@ def busy(
     app: App = None,
     limit: Limit = LISTED,
 ) -> None:
-    """The busiest minutes: runs, failures, and who ran most."""
+    """The busiest minutes, and who ran most in them."""
     at = now()
 
     async def question(service: DatabaseService) -> tuple[Busiest, str]:

@@ -68,7 +68,7 @@ def compare(
     app: App = None,
     limit: Limit = LISTED,
 ) -> None:
-    """What got slower or fails more: two sessions, two versions, or two times."""
+    """What got slower, what fails more, between sessions or times."""
     at = now()
     if window is not None and (a or b or version):
         raise typer.BadParameter(

@@ -75,7 +75,7 @@ def errors(
     ] = SortName.LAST,
     limit: Limit = LISTED,
 ) -> None:
-    """What fails: failures that are one and the same, with how often and since when."""
+    """What fails: each kind of failure, how often and since when."""
     at = now()
     which = GroupFilter(app, name, None if state is None else _STATES[state])
 
@@ -106,7 +106,7 @@ def error(
     resolve: Annotated[bool, typer.Option("--resolve", help="It is mended: tell me if it comes back.")] = False,
     reopen: Annotated[bool, typer.Option("--reopen", help="It is not.")] = False,
 ) -> None:
-    """One error group: what, where, since when, how often, and its newest runs."""
+    """One kind of failure, whole; say that it is mended."""
     if resolve and reopen:
         raise typer.BadParameter("--resolve and --reopen exclude each other", param_hint="'--resolve'")
     at = now()

@@ -47,7 +47,7 @@ def handlers(
     sort: By = Order.NAME,
     limit: Limit = LISTED,
 ) -> None:
-    """Each handler: its runs, failures and latency, and what was otherwise before."""
+    """Each handler: runs, failures and latency, now and before."""
     at = now()
 
     async def question(service: DatabaseService) -> tuple[list[HandlerSummary], Cover, str]:
@@ -72,7 +72,7 @@ def jobs(
     sort: By = Order.NAME,
     limit: Limit = LISTED,
 ) -> None:
-    """Each job: its runs, failures and latency, what was otherwise before, and when it runs next."""
+    """Each job: runs, failures and latency, now and before."""
     at = now()
 
     async def question(service: DatabaseService) -> tuple[list[JobSummary], Cover, str]:

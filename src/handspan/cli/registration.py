@@ -42,7 +42,7 @@ def handler(
     until: Until = None,
     limit: Limit = LISTED,
 ) -> None:
-    """One handler: what it listens to, how it did, what failed, what did not run."""
+    """One handler, whole: what it hears, how it did, what failed."""
     _report("handler", name, instance, service, topic, db, json, since, until, limit)
 
 
@@ -56,7 +56,7 @@ def job(
     until: Until = None,
     limit: Limit = LISTED,
 ) -> None:
-    """One job: when it runs, how it did, what failed, what was late or missed."""
+    """One job, whole: when it runs, how it did, what was missed."""
     _report("job", name, instance, service, None, db, json, since, until, limit)
 
 

@@ -37,7 +37,7 @@ def roll(
     sort: Annotated[Order, typer.Option("--sort", help="What comes first.")] = Order.LOOK,
     limit: Limit = LISTED,
 ) -> None:
-    """Every handler and job over one time axis: habits, gaps, storms, and what broke together."""
+    """Every handler and job over one time axis, in block characters."""
     at = now()
     width = Console().width
 

@@ -27,7 +27,7 @@ def skips(
     db: Db = DEFAULT_DB, json: Json = False, handler: Handler = None, job: Job = None, app: App = None,
     since: Since = A_DAY, until: Until = None, limit: Limit = LISTED,
 ) -> None:  # fmt: skip
-    """What did not run, and why: refused, swallowed, missed, overlapped, due while the process was down."""
+    """What did not run, and why: refused, too soon, missed."""
     at, which = now(), RunFilter(handler, job, app)
 
     async def question(service: DatabaseService) -> tuple[SkipPage, str]:
