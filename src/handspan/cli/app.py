@@ -14,6 +14,7 @@ from handspan.cli import (
     compare,
     completion,
     demo_command,
+    downtime,
     errors,
     export_command,
     incidents,
@@ -63,6 +64,7 @@ app.command("sql")(sql_command.sql)
 app.command("export")(export_command.export)
 app.command("completion")(completion.completion)
 app.command("sessions")(reports.sessions)
+app.command("downtime")(downtime.downtime)
 app.command("losses")(reports.losses)
 app.command("skips")(skips.skips)
 app.command("handler")(registration.handler)
