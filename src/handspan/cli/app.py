@@ -17,6 +17,7 @@ from handspan.cli import (
     downtime,
     errors,
     export_command,
+    failing,
     incidents,
     maintenance,
     pruning,
@@ -54,6 +55,7 @@ app.command("busy")(busy.busy)
 app.command("compare")(compare.compare)
 app.command("errors")(errors.errors)
 app.command("error")(errors.error)
+app.command("failing")(failing.failing)
 app.command("runs")(runs_command.runs)
 app.command("slow")(runs_command.slow)
 app.command("running")(runs_command.running)
