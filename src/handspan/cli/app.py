@@ -32,6 +32,7 @@ from handspan.cli import (
     sql_command,
     status,
     tail_command,
+    totals,
 )
 from handspan.cli.output import PipeClosedError, complain, discard_stdout
 from handspan.errors import HandspanError
@@ -51,6 +52,7 @@ app = typer.Typer(
 app.command("status")(status.status)
 app.command("handlers")(registered.handlers)
 app.command("jobs")(registered.jobs)
+app.command("totals")(totals.totals)
 app.command("busy")(busy.busy)
 app.command("compare")(compare.compare)
 app.command("errors")(errors.errors)
