@@ -28,6 +28,7 @@ from handspan.cli import (
     roll,
     run_command,
     runs_command,
+    schedule,
     skips,
     sql_command,
     status,
@@ -70,6 +71,7 @@ app.command("completion")(completion.completion)
 app.command("sessions")(reports.sessions)
 app.command("downtime")(downtime.downtime)
 app.command("losses")(reports.losses)
+app.command("schedule")(schedule.schedule)
 app.command("skips")(skips.skips)
 app.command("handler")(registration.handler)
 app.command("job")(registration.job)

@@ -62,6 +62,8 @@ async def period(db: DatabaseService, since: str | None, at: Instant, until: str
     """What ``--since`` and ``--until`` mean; None is all time. The first instant belongs to it, the last does not."""
     start = None if since is None else await moment(db, since, at, "'--since'")
     end = None if until is None else await moment(db, until, at, "'--until'")
+    if start is not None and end is not None and start >= end and _CLOCK.fullmatch((until or "").strip()):
+        end = _on(until or "", at, "'--until'", later=start)
     if start is not None and end is not None and start >= end:
         raise typer.BadParameter(f"{until!r} is not after {since!r}", param_hint="'--until'")
     return Period(Window(start, end), " ".join(filter(None, (_since_words(since), _until_words(until)))))
@@ -90,21 +92,33 @@ async def moment(db: DatabaseService, text: str, at: Instant, option: str) -> In
         return await newest_session_start(db)
     relative = _RELATIVE.fullmatch(text)
     if relative is None:
-        return _absolute(text, option)
+        return _on(text, at, option) if _CLOCK.fullmatch(text) else _absolute(text, option)
     ns = to_ns(at) - round(float(relative[1]) * _UNITS[relative[2].lower()] * 1e9)
     if ns < 0:
         raise typer.BadParameter(f"{text!r} is further back than 1970", param_hint=option)
     return instant_from_ns(ns)
 
 
-def _absolute(text: str, option: str) -> Instant:
-    """An ISO date or time; without a zone it is this machine's. A time alone is today's."""
+def _on(text: str, at: Instant, option: str, *, later: Instant | None = None) -> Instant:
+    """A time of day alone: the last one there was; or the first one after ``later``. ``23:30`` said at three in the
+    morning is yesterday's."""
+    text = text.strip()
+    day = _EPOCH + timedelta(microseconds=to_ns(later or at) // 1000)
+    days = [(day + timedelta(days=each)).astimezone().date() for each in (-1, 0, 1)]
+    padded = text.zfill(5 if text.count(":") == 1 else 8)
+    moments = [_absolute(f"{each}T{padded}", option, text) for each in days]
+    if later is not None:
+        return next(each for each in moments if each > later)
+    return next(each for each in reversed(moments) if each <= at)
+
+
+def _absolute(text: str, option: str, said: str = "") -> Instant:
+    """An ISO date or time; without a zone it is this machine's."""
     try:
-        if _CLOCK.fullmatch(text):
-            text = f"{datetime.now(UTC).astimezone():%Y-%m-%d}T{text}"
         moment = datetime.fromisoformat(text).astimezone(UTC)
         return instant_from_ns((moment - _EPOCH) // timedelta(microseconds=1) * 1000)
     except (ValueError, OverflowError):
         raise typer.BadParameter(
-            f"{text!r} is no time: 15m, 6h, 7d, 2026-05-01, 2026-05-01T06:00, 06:00 or restart are", param_hint=option
+            f"{(said or text)!r} is no time: 15m, 6h, 7d, 2026-05-01, 2026-05-01T06:00, 06:00 or restart are",
+            param_hint=option,
         ) from None

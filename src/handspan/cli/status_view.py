@@ -62,6 +62,9 @@ def nothing_yet(found: Status) -> str:
 
 def figures(found: Status, at: Instant, words: str) -> Iterator[Part]:
     yield _what_failed(found, at, words)
+    if found.last_hour.runs and words != "in the last 1 h":
+        errors = f"{count(found.last_hour.errors)} of them failed" if found.last_hour.errors else "none failed"
+        yield Text(f"In the last hour: {amount(found.last_hour.runs, 'run')}, {errors}.", style=PALE)
     yield from _warnings(found, at)
     yield ""
     yield _kinds_table(found, at)

@@ -102,6 +102,8 @@ class GroupFilter:
     app: str | None = None
     name: str | None = None
     state: GroupState | None = None
+    error_type: str | None = None
+    """Likewise with ``*`` and ``?``."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,7 @@ async def _rows(
         "app": which.app,
         "name": which.name,
         "state": which.state,
+        "type": which.error_type,
         "group_id": group_id,
         "by": by,
         "limit": limit,
