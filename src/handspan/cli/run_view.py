@@ -9,9 +9,10 @@ from whenever import Instant
 
 from handspan.cli.figures import ago, amount, count, one_line, took
 from handspan.cli.output import CRASHED, FAILED, PALE, STYLE_OF
-from handspan.cli.run_words import Lines, Paragraph, clock_time, error_of, local, run_table, title
+from handspan.cli.run_words import Lines, Paragraph, clock_time, error_of, local, run_table
 from handspan.cli.table import Table, figure, name, text, word
 from handspan.cli.views import MARKS
+from handspan.cli.words import title
 from handspan.store.queries.logs import LogLine, LogPage
 from handspan.store.queries.moments import InFlight
 from handspan.store.queries.one_run import Habit, InFlightDetail, RunDetail

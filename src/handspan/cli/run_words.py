@@ -1,11 +1,11 @@
 """How commands about single runs ask and speak: which runs, when they were, what they are called."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -17,6 +17,7 @@ from handspan.cli.figures import ago, one_line, took
 from handspan.cli.output import PALE, STYLE_OF
 from handspan.cli.table import Table, figure, name, text, word
 from handspan.cli.views import MARKS
+from handspan.cli.words import several_services, title
 from handspan.clock import to_epoch, to_ns
 from handspan.records import Status
 from handspan.store.queries.failed_with import error_types, type_known
@@ -39,9 +40,7 @@ __all__ = [
     "refuse_unknown",
     "refuse_unknown_type",
     "run_table",
-    "several_services",
     "status_of",
-    "title",
 ]
 
 LONGEST_PARAGRAPH: Final = 40  # lines of it; --json has the rest
@@ -77,31 +76,8 @@ Job = Annotated[
 StatusOption = Annotated[StatusName | None, typer.Option("--status", help="Only those that ended so.")]
 
 
-class Named(Protocol):
-    """What is registered has these."""
-
-    @property
-    def service(self) -> str: ...
-    @property
-    def app_key(self) -> str: ...
-    @property
-    def instance_index(self) -> int: ...
-    @property
-    def name(self) -> str: ...
-
-
 def status_of(name: StatusName | None) -> Status | None:
     return None if name is None else _STATUSES[name]
-
-
-def title(of: Named, service: bool = False) -> Text:
-    """``app.name``, with the instance where it is not the first."""
-    instance = f" #{of.instance_index}" if of.instance_index else ""
-    return Text(one_line(f"{of.service}/" * service + f"{of.app_key}.{of.name}{instance}"))
-
-
-def several_services(found: Iterable[Named]) -> bool:
-    return len({of.service for of in found}) > 1
 
 
 def error_of(run: RunRow) -> str:
@@ -139,7 +115,7 @@ def run_table(runs: Sequence[RunRow], at: Instant) -> Table:
     )  # fmt: skip
     several = several_services(runs)
     for run in runs:
-        table.add(ago(run.started_at, at), Text(MARKS[run.kind], style=PALE), title(run, several),
+        table.add(ago(run.started_at, at), Text(MARKS[run.kind], style=PALE), title(run, service=several),
                   Text(run.status, style=STYLE_OF[run.status]), took(run.duration_ms), error_of(run),
                   Text(run.trace_id[:TRACE_DIGITS], style=PALE))  # fmt: skip
     return table

@@ -22,12 +22,11 @@ from handspan.cli.run_words import (
     refuse_unknown,
     refuse_unknown_type,
     run_table,
-    several_services,
     status_of,
-    title,
 )
 from handspan.cli.table import Table, figure, name, text, word
 from handspan.cli.views import MARKS, START_HINT
+from handspan.cli.words import several_services, title
 from handspan.store.queries.failed_with import failed_with
 from handspan.store.queries.listing import LOOKED, failures_saying, run_page
 from handspan.store.queries.moments import InFlight, Moment, running_at
@@ -261,11 +260,11 @@ def _running(found: Moment, at: Instant, when: str | None) -> Iterator[Part]:
     table = Table(figure("started"), word(""), name("run of"), figure("took"), text("ended"), word("trace"))
     several = several_services([*found.finished, *found.in_flight])
     for run in found.finished:
-        table.add(ago(run.started_at, at), Text(MARKS[run.kind], style=PALE), title(run, several),
+        table.add(ago(run.started_at, at), Text(MARKS[run.kind], style=PALE), title(run, service=several),
                   took(run.duration_ms), f"{run.status}, {ago(run.ended_at, at)}",
                   Text(run.trace_id[:12], style=PALE))  # fmt: skip
     for flying in found.in_flight:
-        table.add(ago(flying.started_at, at), Text(MARKS[flying.kind], style=PALE), title(flying, several),
+        table.add(ago(flying.started_at, at), Text(MARKS[flying.kind], style=PALE), title(flying, service=several),
                   took(flying.running_s * 1000), _still(flying), Text(flying.trace_id[:12], style=PALE))  # fmt: skip
     yield table
     if found.more:

@@ -84,4 +84,4 @@ def _parts(
     if judged is not None:
         yield from status_view.findings(judged, limit=status_view.SHOWN)
         yield ""
-    yield from status_view.figures(found, at, words)
+    yield from status_view.figures(found, at, words, past=judged is None)
