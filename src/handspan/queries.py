@@ -26,15 +26,16 @@ Which run has this id? All about it            ``parse``, ``find``, then ``run_d
 What belongs to its trace, what set it off?    ``trace``, ``origin``, ``consequences``
 What did it log?                               ``run_logs``
 Which errors, since when, how often?           ``list_groups``, ``whole_group``, ``group_runs``, ``failure_counts``
-Which failures say this? Which are newest?     ``failures_saying``, ``recent_errors``
+Which failures say this, are of this type?     ``failures_saying``, ``failed_with`` one of ``error_types``
+Which failures are newest? What fails now?     ``recent_errors``, ``failing``, ``streak``
 What got slower or fails more?                 ``compare``: ``newest_sessions``, ``session_side``,
                                                ``sessions_of_version`` of ``known_versions``, or windows
-Which job was missed, late, is overdue?        ``job_schedules``
-What did not run, and why?                     ``list_skips``, ``skips_of``, ``refusals``
+Which job was missed, late, is overdue?        ``punctuality``; ``job_schedules``, of whole buckets
+What did not run, and why?                     ``list_skips``, ``sum_skips``, ``skips_of``, ``refusals``
 Who has gone quiet?                            ``quiet``
 Which processes recorded, how did they end?    ``list_sessions``, ``with_counts``, ``live_sessions``
 What was lost? What happened to recording?     ``list_losses``, ``list_ledger``, ``list_incidents``
-When was nothing recorded?                     ``timeline`` of ``grid_of``
+When was nothing recorded, and why?            ``downtime``; ``timeline`` of ``grid_of``
 What is kept of this time?                     ``cover``: the window that is really answered, and how finely
 Is the file sound, how large is it?            ``damage``, ``lies_beside``, ``store_status``
 Everything, as a stream; what comes next       ``export``, ``Follower``
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
         sessions_of_version,
     )
     from handspan.store.queries.cover import Cover, cover
+    from handspan.store.queries.downtime import Gap, Lived, ServiceDowntime, downtime
     from handspan.store.queries.error_groups import (
         ErrorGroupRow,
         GroupFilter,
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
         whole_group,
     )
     from handspan.store.queries.export import ExportKind, export
+    from handspan.store.queries.failed_with import error_types, failed_with
     from handspan.store.queries.failures import FailureCounts, failure_counts, recent_errors
     from handspan.store.queries.figures import By, Figures, Key, Which, by_registration, figures, overall
     from handspan.store.queries.grid import Grid, grid_of
@@ -83,6 +86,7 @@ if TYPE_CHECKING:
     from handspan.store.queries.moments import InFlight, Moment, in_flight, running_at
     from handspan.store.queries.one_run import Habit, InFlightDetail, RunDetail, in_flight_detail, run_detail
     from handspan.store.queries.page import Failure, HandlerFacts, JobFacts, Page, Skip, page, registrations_named
+    from handspan.store.queries.punctuality import punctuality
     from handspan.store.queries.quiet import Silence, quiet
     from handspan.store.queries.records import HandlerInvocationRecord, JobExecutionRecord
     from handspan.store.queries.references import Matches, Reference, find, parse
@@ -127,10 +131,11 @@ if TYPE_CHECKING:
         with_counts,
     )
     from handspan.store.queries.shapes import ALL_TIME, Window
-    from handspan.store.queries.skips import SkipPage, SkipRow, list_skips
+    from handspan.store.queries.skips import SkipPage, SkipRow, SkipSum, list_skips, sum_skips
     from handspan.store.queries.slow import slowest_runs
     from handspan.store.queries.soundness import damage, lies_beside
     from handspan.store.queries.status import KindStatus, Status, StoreStatus, store_status, summary
+    from handspan.store.queries.streaks import Failing, Streak, failing, streak
     from handspan.store.queries.tail import Follower
     from handspan.store.queries.tallies import Latency, Tally, tally
     from handspan.store.queries.timeline import Timeline, timeline
@@ -141,24 +146,25 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALL_TIME", "Busiest", "BusyBucket", "BusyRegistration", "By", "Change", "Compared", "Comparison", "Cover",
-    "ErrorGroupRow", "ExportKind", "Failure", "FailureCounts", "Figure", "Figures", "Finding", "Follower", "Grid",
-    "GroupFilter", "GroupKey", "GroupOrder", "GroupPage", "GroupSession", "GroupState", "Habit", "HandlerFacts",
-    "HandlerInvocationRecord", "HandlerRefusals", "HandlerSummary", "Heatmap", "InFlight", "InFlightDetail",
-    "IncidentRow", "JobExecutionRecord", "JobFacts", "JobSchedule", "JobSummary", "Key", "Kind", "KindStatus",
-    "LastError", "Latency", "LogKey", "LogLine", "LogPage", "Looked", "LossPage", "LossRow", "LossTotal", "Matches",
-    "Moment", "Node", "Origin", "Page", "Point", "Reference", "Roll", "RollRow", "Rule", "RunDetail", "RunFilter",
-    "RunKey", "RunPage", "RunRow", "Series", "SessionCounts", "SessionSide", "SessionState", "SessionSummary",
-    "Severity", "Side", "Silence", "Skip", "SkipCount", "SkipPage", "SkipRow", "Sort", "Status", "StoreStatus",
-    "Tally", "TextPage", "Thresholds", "Timeline", "Totals", "Trace", "Trend", "Triggered", "Verdict", "Which",
-    "WholeGroup", "Window", "between", "busiest", "by_registration", "compare", "consequences", "cover", "damage",
-    "export", "failure_counts", "failures_saying", "figures", "find", "grid_of", "group_runs", "heatmap", "in_flight",
-    "in_flight_detail", "job_schedules", "known_versions", "last", "last_executions", "last_invocations",
-    "lies_beside", "list_groups", "list_handlers", "list_incidents", "list_jobs", "list_ledger", "list_losses",
-    "list_sessions", "list_skips", "live_sessions", "newest_sessions", "now", "origin", "overall", "page", "parse",
-    "quiet", "recent_errors", "refusals", "registration_series", "registration_totals", "registrations_named", "roll",
-    "run_detail", "run_logs", "run_page", "running_at", "session_side", "sessions_of_version", "skips_of",
-    "slowest_runs", "store_status", "summary", "tally", "timeline", "total_series", "trace", "verdict", "whole_group",
-    "with_counts",
+    "ErrorGroupRow", "ExportKind", "Failing", "Failure", "FailureCounts", "Figure", "Figures", "Finding", "Follower",
+    "Gap", "Grid", "GroupFilter", "GroupKey", "GroupOrder", "GroupPage", "GroupSession", "GroupState", "Habit",
+    "HandlerFacts", "HandlerInvocationRecord", "HandlerRefusals", "HandlerSummary", "Heatmap", "InFlight",
+    "InFlightDetail", "IncidentRow", "JobExecutionRecord", "JobFacts", "JobSchedule", "JobSummary", "Key", "Kind",
+    "KindStatus", "LastError", "Latency", "Lived", "LogKey", "LogLine", "LogPage", "Looked", "LossPage", "LossRow",
+    "LossTotal", "Matches", "Moment", "Node", "Origin", "Page", "Point", "Reference", "Roll", "RollRow", "Rule",
+    "RunDetail", "RunFilter", "RunKey", "RunPage", "RunRow", "Series", "ServiceDowntime", "SessionCounts",
+    "SessionSide", "SessionState", "SessionSummary", "Severity", "Side", "Silence", "Skip", "SkipCount", "SkipPage",
+    "SkipRow", "SkipSum", "Sort", "Status", "StoreStatus", "Streak", "Tally", "TextPage", "Thresholds", "Timeline",
+    "Totals", "Trace", "Trend", "Triggered", "Verdict", "Which", "WholeGroup", "Window", "between", "busiest",
+    "by_registration", "compare", "consequences", "cover", "damage", "downtime", "error_types", "export",
+    "failed_with", "failing", "failure_counts", "failures_saying", "figures", "find", "grid_of", "group_runs",
+    "heatmap", "in_flight", "in_flight_detail", "job_schedules", "known_versions", "last", "last_executions",
+    "last_invocations", "lies_beside", "list_groups", "list_handlers", "list_incidents", "list_jobs", "list_ledger",
+    "list_losses", "list_sessions", "list_skips", "live_sessions", "newest_sessions", "now", "origin", "overall",
+    "page", "parse", "punctuality", "quiet", "recent_errors", "refusals", "registration_series",
+    "registration_totals", "registrations_named", "roll", "run_detail", "run_logs", "run_page", "running_at",
+    "session_side", "sessions_of_version", "skips_of", "slowest_runs", "store_status", "streak", "sum_skips",
+    "summary", "tally", "timeline", "total_series", "trace", "verdict", "whole_group", "with_counts",
 ]  # fmt: skip
 
 _HOMES: Final = {
@@ -168,11 +174,13 @@ _HOMES: Final = {
         "sessions_of_version"
     ),
     "queries.cover": "Cover cover",
+    "queries.downtime": "Gap Lived ServiceDowntime downtime",
     "queries.error_groups": (
         "ErrorGroupRow GroupFilter GroupKey GroupOrder GroupPage GroupSession GroupState Trend WholeGroup "
         "group_runs list_groups whole_group"
     ),
     "queries.export": "ExportKind export",
+    "queries.failed_with": "error_types failed_with",
     "queries.failures": "FailureCounts failure_counts recent_errors",
     "queries.figures": "By Figures Key Which by_registration figures overall",
     "queries.grid": "Grid grid_of",
@@ -182,6 +190,7 @@ _HOMES: Final = {
     "queries.moments": "InFlight Moment in_flight running_at",
     "queries.one_run": "Habit InFlightDetail RunDetail in_flight_detail run_detail",
     "queries.page": "Failure HandlerFacts JobFacts Page Skip page registrations_named",
+    "queries.punctuality": "punctuality",
     "queries.quiet": "Silence quiet",
     "queries.records": "HandlerInvocationRecord JobExecutionRecord",
     "queries.references": "Matches Reference find parse",
@@ -195,10 +204,11 @@ _HOMES: Final = {
         "LossTotal SessionCounts SessionState SessionSummary list_losses list_sessions live_sessions with_counts"
     ),
     "queries.shapes": "ALL_TIME Window",
-    "queries.skips": "SkipPage SkipRow list_skips",
+    "queries.skips": "SkipPage SkipRow SkipSum list_skips sum_skips",
     "queries.slow": "slowest_runs",
     "queries.soundness": "damage lies_beside",
     "queries.status": "KindStatus Status StoreStatus store_status summary",
+    "queries.streaks": "Failing Streak failing streak",
     "queries.tail": "Follower",
     "queries.tallies": "Latency Tally tally",
     "queries.timeline": "Timeline timeline",

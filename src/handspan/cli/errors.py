@@ -69,6 +69,9 @@ def errors(
         str | None,
         typer.Option("--name", metavar="NAME", help="Only of this handler or job: name or app.name, * and ?."),
     ] = None,
+    type_: Annotated[
+        str | None, typer.Option("--type", metavar="TYPE", help="Only of this error type, * and ?.")
+    ] = None,
     state: Annotated[StateName | None, typer.Option("--state", help="Only those that are so.")] = None,
     sort: Annotated[
         SortName, typer.Option("--sort", help="The most recent first, or the most frequent.")
@@ -77,7 +80,7 @@ def errors(
 ) -> None:
     """What fails: each kind of failure, how often and since when."""
     at = now()
-    which = GroupFilter(app, name, None if state is None else _STATES[state])
+    which = GroupFilter(app, name, None if state is None else _STATES[state], type_)
 
     async def question(service: DatabaseService) -> tuple[GroupPage, list[RunRow], str]:
         span = await period(service, since, at, until)
@@ -100,6 +103,7 @@ def error(
     db: Db = DEFAULT_DB,
     json: Json = False,
     since: Since = A_WEEK,
+    until: Until = None,
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", min=1, max=1_000, help="At most so many runs.")
     ] = LISTED_RUNS,
@@ -114,7 +118,7 @@ def error(
         _set(db, id, to_epoch(to_ns(at)) if resolve else None)
 
     async def question(service: DatabaseService) -> tuple[WholeGroup, str]:
-        span = await period(service, since, at)
+        span = await period(service, since, at, until)
         found = await whole_group(service, at, id, span.window, limit=limit)
         if found is None:
             raise _unknown(id)
@@ -122,7 +126,7 @@ def error(
 
     found, words = ask(db, question)
     if json:
-        show_json({"since": since, "error": found})
+        show_json({"since": since, "until": until, "error": found})
     elif resolve or reopen:
         show(error_views.changed(found.group))
     else:

@@ -8,7 +8,7 @@ __all__ = ["GROUPS", "Grouped"]
 
 GROUPS: Final = {
     "At a glance": ("status", "failing", "totals"),
-    "Handlers and jobs": ("handlers", "jobs", "handler", "job", "roll", "busy", "compare"),
+    "Handlers and jobs": ("handlers", "jobs", "handler", "job", "schedule", "roll", "busy", "compare"),
     "Runs": ("runs", "slow", "running", "run", "trace", "tail"),
     "What went wrong": ("errors", "error", "sessions", "downtime", "losses", "skips", "incidents"),
     "The file": ("sql", "export", "completion", "demo", "db"),

@@ -69,7 +69,7 @@ def ask(path: str, question: Callable[[DatabaseService], Awaitable[_T]], *, any_
 async def period(db: DatabaseService, since: str | None, at: Instant, until: str | None = None) -> Period:
     """What ``--since`` and ``--until`` mean; None is all time. The first instant belongs to it, the last does not."""
     start = None if since is None else await moment(db, since, at, "'--since'")
-    end = None if until is None else await moment(db, until, at, "'--until'")
+    end = None if until is None else await moment(db, until, at, "'--until'", after=start)
     if start is not None and end is not None and start >= end:
         raise typer.BadParameter(f"{until!r} is not after {since!r}", param_hint="'--until'")
     return Period(Window(start, end), " ".join(filter(None, (_since_words(since), _until_words(until)))))
@@ -91,11 +91,13 @@ def _until_words(text: str | None) -> str:
     return f"until {text.strip()}" if length is None else f"until {length} ago"
 
 
-async def moment(db: DatabaseService, text: str, at: Instant, option: str) -> Instant | None:
+async def moment(
+    db: DatabaseService, text: str, at: Instant, option: str, after: Instant | None = None
+) -> Instant | None:
     """One text that says when; None is a restart that never was."""
     if text.strip().lower() == "restart":
         return await newest_session_start(db)
     try:
-        return moment_of(text, at)
+        return moment_of(text, at, after)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=option) from None

@@ -7,6 +7,7 @@ from rich.text import Text
 from whenever import Instant
 
 from handspan.cli.axis import Axis, step_words, zone
+from handspan.cli.failing import in_words
 from handspan.cli.figures import ago, amount, count, one_line, took, until
 from handspan.cli.latency_view import latency
 from handspan.cli.output import CANCELLED, FAILED, PALE, STYLE_OF
@@ -45,6 +46,8 @@ def page(found: Page, at: Instant, words: str, width: int) -> Iterator[Part]:
     if of.source_location or of.registration_source:
         yield Text(one_line("  ".join(filter(None, (of.source_location, of.registration_source)))), style=PALE)
     yield _since_when(found, at)
+    if found.streak.last_success_at or found.streak.last_failure_at:
+        yield in_words(found.streak, at)
     yield ""
     if not found.figures.runs:
         last = f" It last ran {ago(found.runs[0].execution_start_ts, at)}." if found.runs else " It never ran."

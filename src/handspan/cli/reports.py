@@ -5,13 +5,13 @@ from typing import Annotated, Final
 import typer
 
 from handspan.cli import views
-from handspan.cli.options import A_DAY, A_WEEK, DEFAULT_DB, App, Db, Json, Limit, Since, Until, ask, now, period
+from handspan.cli.options import A_WEEK, DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
 from handspan.cli.output import show, show_json
 from handspan.store.queries import ledger
 from handspan.store.queries import sessions as session_queries
 from handspan.store.service import DatabaseService
 
-__all__ = ["A_DAY", "App", "losses", "sessions"]
+__all__ = ["losses", "sessions"]
 
 LISTED_RUNS: Final = 20
 LISTED_LOSSES: Final = 50

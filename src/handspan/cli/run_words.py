@@ -1,7 +1,7 @@
 """How commands about single runs ask and speak: which runs, when they were, what they are called."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -20,6 +20,7 @@ from handspan.cli.views import MARKS
 from handspan.cli.words import several_services, title
 from handspan.clock import to_epoch, to_ns
 from handspan.records import Status
+from handspan.store.queries.failed_with import error_types, type_known
 from handspan.store.queries.registrations import known_names
 from handspan.store.queries.runs import Kind, RunFilter, RunRow
 from handspan.store.service import DatabaseService
@@ -35,7 +36,9 @@ __all__ = [
     "clock_time",
     "error_of",
     "local",
+    "minute_of",
     "refuse_unknown",
+    "refuse_unknown_type",
     "run_table",
     "short_trace",
     "status_of",
@@ -92,6 +95,12 @@ def local(moment: Instant) -> str:
     return f"{there:%Y-%m-%d %H:%M:%S}.{there.microsecond // 1000:03d} {there:%Z}"
 
 
+def minute_of(moment: Instant) -> str:
+    """The options that ask for the minute a moment is in."""
+    start = _local(moment).replace(second=0, microsecond=0)
+    return f"--since {start:%Y-%m-%dT%H:%M} --until {start + timedelta(minutes=1):%Y-%m-%dT%H:%M}"
+
+
 def clock_time(moment: Instant) -> str:
     """The time of day alone."""
     there = _local(moment)
@@ -134,6 +143,15 @@ def unknown(kind: Kind, wanted: str, known: Sequence[str], option: str) -> typer
     close = get_close_matches(wanted, known) or [short[each] for each in get_close_matches(wanted, list(short))]
     hint = f"did you mean {' or '.join(close)}?" if close else f"`handspan {kind}s` lists them"
     return typer.BadParameter(f"there is no {kind} {wanted!r}; {hint}", param_hint=option)
+
+
+async def refuse_unknown_type(db: DatabaseService, error_type: str) -> None:
+    """Likewise an error type nothing ever had."""
+    if await type_known(db, error_type):
+        return
+    close = get_close_matches(error_type, await error_types(db), n=1, cutoff=0.5)
+    hint = f"; did you mean {one_line(close[0])}?" if close else "; `handspan errors` lists what did"
+    raise typer.BadParameter(f"nothing ever failed with {error_type!r}{hint}", param_hint="'--error'")
 
 
 class Lines(Table):

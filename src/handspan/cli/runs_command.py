@@ -27,10 +27,20 @@ from handspan.cli.options import (
     period,
 )
 from handspan.cli.output import CRASHED, PALE, show, show_json
-from handspan.cli.run_words import StatusOption, local, refuse_unknown, run_table, short_trace, status_of
+from handspan.cli.run_words import (
+    StatusOption,
+    local,
+    minute_of,
+    refuse_unknown,
+    refuse_unknown_type,
+    run_table,
+    short_trace,
+    status_of,
+)
 from handspan.cli.table import Table, figure, name, text, word
 from handspan.cli.views import MARKS, START_HINT
 from handspan.cli.words import several_services, title
+from handspan.store.queries.failed_with import failed_with
 from handspan.store.queries.listing import LOOKED, failures_saying, run_page
 from handspan.store.queries.moments import InFlight, Moment, running_at
 from handspan.store.queries.references import Reference, parse
@@ -82,6 +92,9 @@ def runs(
     grep: Annotated[
         str | None, typer.Option("--grep", metavar="TEXT", help="Only failures whose type or message holds it.")
     ] = None,
+    error: Annotated[
+        str | None, typer.Option("--error", metavar="TYPE", help="Only failures of this error type, * and ?.")
+    ] = None,
     after: Annotated[
         str | None, typer.Option("--after", metavar="CURSOR", help="Go on below the page that gave this cursor.")
     ] = None,
@@ -89,13 +102,19 @@ def runs(
 ) -> None:
     """Runs of handlers and jobs, newest first."""
     at = now()
+    if error is not None and grep is not None:
+        raise typer.BadParameter("--grep looks at types, too: one of them", param_hint="'--error'")
     least = None if min_duration is None else duration_ms(min_duration, "'--min-duration'")
     which = RunFilter(handler, job, app, status_of(status), session, least)
 
     async def question(service: DatabaseService) -> Listed:
         span = await period(service, since, at, until)
         key = None if after is None else await _place(service, after)
-        if grep is None:
+        if error is not None:
+            page, back_to = await failed_with(service, error, which, span.window, limit=limit, after=key), None
+            if not page.runs:
+                await refuse_unknown_type(service, error)
+        elif grep is None:
             page, back_to = await run_page(service, which, span.window, limit=limit, after=key), None
         else:
             found = await failures_saying(service, grep, which, span.window, limit=limit, after=key)
@@ -103,7 +122,7 @@ def runs(
         if not page.runs:
             await refuse_unknown(service, which)
         last = page if page.runs else await list_runs(service, limit=1)
-        return Listed(page, span.words, which, grep, back_to, last.runs[0] if last.runs else None)
+        return Listed(page, span.words, which, error or grep, back_to, last.runs[0] if last.runs else None)
 
     found = ask(db, question)
     if json:
@@ -244,6 +263,8 @@ def _running(found: Moment, at: Instant, when: str | None) -> Iterator[Part]:
     total = len(found.finished) + len(found.in_flight)
     if not total:
         yield f"Nothing {'runs' if when is None else 'ran'} {then}, as far as it is stored."
+        if when is not None:
+            yield Text(f"What began in that minute: `handspan runs {minute_of(found.at)}`", style=PALE)
         return
     verb = ("runs" if total == 1 else "run") if when is None else "ran"
     yield f"{amount(total, 'command')} {verb} {then}."

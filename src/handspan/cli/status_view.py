@@ -60,8 +60,12 @@ def nothing_yet(found: Status) -> str:
     return f"Nothing has been recorded into {found.store.path} yet. {START_HINT}"
 
 
-def figures(found: Status, at: Instant, words: str) -> Iterator[Part]:
-    yield _what_failed(found, at, words)
+def figures(found: Status, at: Instant, words: str, *, past: bool = False) -> Iterator[Part]:
+    """``past``: of a time that is over, so that what was last is not of it."""
+    yield _what_failed(found, at, words, past)
+    if not past and found.last_hour.runs and words != "in the last 1 h":
+        errors = f"{count(found.last_hour.errors)} of them failed" if found.last_hour.errors else "none failed"
+        yield Text(f"In the last hour: {amount(found.last_hour.runs, 'run')}, {errors}.", style=PALE)
     yield from _warnings(found, at)
     yield ""
     yield _kinds_table(found, at)
@@ -103,7 +107,7 @@ def _kinds_table(found: Status, at: Instant) -> Table:
     return table
 
 
-def _what_failed(found: Status, at: Instant, words: str) -> Text:
+def _what_failed(found: Status, at: Instant, words: str, past: bool) -> Text:
     runs = found.handlers.runs + found.jobs.runs
     errors = found.handlers.failures.errors + found.jobs.failures.errors
     if not runs:
@@ -114,7 +118,7 @@ def _what_failed(found: Status, at: Instant, words: str) -> Text:
         return Text(f"Nothing ran {words}.{then}")
     if not errors:
         return Text(f"Nothing failed {words}.")
-    if not found.errors:  # rows of the failures are pruned, or of another moment
+    if past or not found.errors:  # rows of the failures are pruned, or of another moment
         return Text(f"{count(errors)} of {amount(runs, 'run')} failed {words}.", style=FAILED)
     worst = found.errors[0]
     where = Text(f"{title(worst.app_key, worst.name, worst.instance_index)}, {one_line(worst.error_type or 'error')}")

@@ -11,6 +11,7 @@ from handspan.store.queries.records import HandlerInvocationRecord, JobExecution
 from handspan.store.queries.runs import Kind, last_executions, last_invocations
 from handspan.store.queries.series import Series, registration_series
 from handspan.store.queries.shapes import Window, instant
+from handspan.store.queries.streaks import Streak, streak
 from handspan.store.queries.tallies import Tally, before, tally
 from handspan.store.service import DatabaseService
 from handspan.store.statements import statements
@@ -113,6 +114,8 @@ class Page:
     running: int
     """Now."""
     running_since: Instant | None
+    streak: Streak
+    """Whether it still failed at the window's end."""
 
 
 async def registrations_named(db: DatabaseService, kind: Kind, name: str) -> list[HandlerFacts] | list[JobFacts]:
@@ -151,6 +154,7 @@ async def page(
         runs=runs[:limit], more_runs=len(runs) > limit,
         errors=[Failure(**_facts(row)) for row in errors], skips=[Skip(**_facts(row)) for row in skips],
         running=running["running"], running_since=instant(running["since"]),
+        streak=await streak(db, kind, registration.id, min(window.until or at, at)),
     )  # fmt: skip
 
 

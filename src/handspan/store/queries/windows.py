@@ -50,7 +50,8 @@ def between(since: str | datetime | Instant | None, until: str | datetime | Inst
     without a zone is this machine's. Raises ValueError for what is no time, and for an end that is not after the
     beginning."""
     at = now()
-    start, end = (_instant(each, at) for each in (since, until))
+    start = _instant(since, at)
+    end = _instant(until, at, start)
     if start is not None and end is not None and start >= end:
         raise ValueError(f"{until!s} is not after {since!s}")
     return Window(start, end)
@@ -62,31 +63,46 @@ def length_of(text: str) -> Length | None:
     return None if found is None else Length(found[1], found[2].lower())
 
 
-def moment(text: str, at: Instant) -> Instant:
-    """A length of time is so long before ``at``; an ISO date or time without a zone is this machine's, a time of day
-    today's. Raises ValueError, which says what a time is."""
+def moment(text: str, at: Instant, after: Instant | None = None) -> Instant:
+    """A length of time is so long before ``at``; an ISO date or time without a zone is this machine's. A time of day is
+    the last one there was (``23:30`` said at three in the morning is yesterday's), or the first one after ``after``,
+    where that one is not. Raises ValueError, which says what a time is."""
     text = text.strip()
     length = length_of(text)
     if length is None:
-        return _absolute(text)
+        return _of_day(text, at, after) if _CLOCK.fullmatch(text) else _absolute(text, text)
     ns = to_ns(at) - length.ns
     if ns < 0:
         raise ValueError(f"{text!r} is further back than 1970")
     return instant_from_ns(ns)
 
 
-def _absolute(text: str) -> Instant:
+def _of_day(text: str, at: Instant, after: Instant | None) -> Instant:
+    found = next(each for each in reversed(_days_around(text, at)) if each <= at)
+    if after is None or found > after:
+        return found
+    return next(each for each in _days_around(text, after) if each > after)
+
+
+def _days_around(text: str, middle: Instant) -> list[Instant]:
+    """That time of the day before, of that day and of the one after."""
+    day = _EPOCH + timedelta(microseconds=to_ns(middle) // 1000)
+    padded = text.zfill(5 if text.count(":") == 1 else 8)
+    days = [(day + timedelta(days=each)).astimezone().date() for each in (-1, 0, 1)]
+    return [_absolute(f"{each}T{padded}", text) for each in days]
+
+
+def _absolute(text: str, said: str) -> Instant:
     try:
-        said = f"{datetime.now(UTC).astimezone():%Y-%m-%d}T{text}" if _CLOCK.fullmatch(text) else text
-        return _utc(datetime.fromisoformat(said))
+        return _utc(datetime.fromisoformat(text))
     except (ValueError, OverflowError):
-        raise ValueError(f"{text!r} is no time: 15m, 6h, 7d, 2026-05-01, 2026-05-01T06:00 or 06:00 are") from None
+        raise ValueError(f"{said!r} is no time: 15m, 6h, 7d, 2026-05-01, 2026-05-01T06:00 or 06:00 are") from None
 
 
-def _instant(said: str | datetime | Instant | None, at: Instant) -> Instant | None:
+def _instant(said: str | datetime | Instant | None, at: Instant, after: Instant | None = None) -> Instant | None:
     if isinstance(said, datetime):
         return _utc(said)
-    return moment(said, at) if isinstance(said, str) else said
+    return moment(said, at, after) if isinstance(said, str) else said
 
 
 def _utc(when: datetime) -> Instant:
