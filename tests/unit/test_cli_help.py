@@ -1,6 +1,7 @@
-"""``handspan --help``: every command under its heading, each in words that fit."""
+"""``handspan --help`` and docs/cli.md: every command, in one order, each in words that fit."""
 
 import re
+from pathlib import Path
 
 import pytest
 import typer
@@ -8,6 +9,7 @@ import typer
 from handspan.cli.app import app, run
 from handspan.cli.help import GROUPS
 
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
 COMMANDS = sorted(typer.main.get_command(app).commands)
 LISTED = [name for names in GROUPS.values() for name in names]
 
@@ -31,3 +33,12 @@ def test_the_headings_stand_in_their_order(shown: str) -> None:
     """And so do the commands under them."""
     assert re.findall(r"^(\w[\w ]*):$", shown, re.MULTILINE) == ["Options", *GROUPS]
     assert re.findall(r"^  ([a-z]+) ", shown, re.MULTILINE) == [name for name in LISTED if name in COMMANDS]
+
+
+def test_every_command_has_its_section_in_the_docs() -> None:
+    """In the same order: whoever looks there finds it where --help has it."""
+    sections = re.findall(r"^## `handspan (\w+)(?: (\w+))?`$", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
+    assert list(dict.fromkeys(first for first, _ in sections)) == [name for name in LISTED if name in COMMANDS]
+    assert {second for first, second in sections if first == "db"} == set(
+        typer.main.get_command(app).commands["db"].commands
+    )
