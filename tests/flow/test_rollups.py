@@ -9,6 +9,7 @@ from contextlib import closing
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
+from msgspec import structs
 
 from handspan.records import ListenerRegistration, ScheduledJobRegistration, Segment, Session, SpanRecord
 from handspan.store.backfill import backfill, is_pending, start_over
@@ -221,6 +222,19 @@ def test_rollups_equal_every_row_ever_committed(tmp_path_factory, steps):
             getattr(field, name)(session, made)
         assert field.stored() == field.expected()
         field.conn.close()
+
+
+@pytest.mark.parametrize("start_ns", [pytest.param(NOW * 10**9 - ns, id=f"{ns}-ns-before") for ns in (1, 100, 1000)])
+def test_a_bucket_is_that_of_the_row(tmp_path, start_ns):
+    """A row's moment is a REAL: 100 ns before the minute are the minute."""
+    field = Field(str(tmp_path / "a.db"))
+    with closing(field.conn):
+        segment = field.segment(1, [(1, 0, 10, "success", None)])
+        segment.records[:] = [structs.replace(record, start_ns=start_ns) for record in segment.records]
+        commit_segment(field.conn, field.parents, segment, NOW)
+        (start,) = field.conn.execute("SELECT execution_start_ts FROM handler_invocations").fetchone()
+        buckets = field.conn.execute("SELECT resolution, bucket_start FROM rollups ORDER BY 1").fetchall()
+        assert buckets == [(resolution, start // resolution * resolution) for resolution in (60, 3600, DAY)]
 
 
 # --- rows from before there were any -------------------------------------------------------------------------
