@@ -278,6 +278,21 @@ def in_whole_microseconds(buckets):
     return {key: (*row[:7], row[7] and round(row[7], -3), *row[8:]) for key, row in buckets.items()}
 
 
+def test_an_older_text_that_is_damaged_does_not_stop_the_rest(tmp_path):
+    """A flipped bit is no reason to count nothing, nor to prune nothing ever again."""
+    field = Field(str(tmp_path / "a.db"))
+    with closing(field.conn):
+        field.commit(1, [(1, -n, 1000, "ValueError", None) for n in range(9)])
+        field.conn.execute("UPDATE handler_invocations SET error_message = CAST(x'80ff' AS TEXT) WHERE id = 5")
+        for statement in ("UPDATE handler_invocations SET error_group_id = NULL", "DELETE FROM error_groups"):
+            field.conn.execute(statement)
+        start_over(field.conn)
+        for _ in small(field.conn, field.parents, 2):
+            pass
+        assert field.conn.execute("SELECT sum(count) FROM error_groups").fetchone() == (9,)
+        assert not is_pending(field.conn)
+
+
 def test_what_was_not_counted_is_not_pruned(make, db):
     """An application that opens an upgraded file prunes only when all its old rows are in the rollups."""
     with make() as telemetry:
