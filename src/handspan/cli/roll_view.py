@@ -158,7 +158,7 @@ def _cut(name: Text, width: int) -> Text:
     """Its end stays, and the mark before it: what is before the dot is the same in many rows."""
     if cell_len(name.plain) <= width:
         return name.copy()
-    mark, rest = name[: MARK_WIDTH + 1], name[MARK_WIDTH + 1 :]
+    mark, rest = name[: MARK_WIDTH + 1], name[MARK_WIDTH + 1 :][-width:]  # of a name without end
     while rest.plain and cell_len(rest.plain) > width - MARK_WIDTH - 2:
         rest = rest[1:]
     return Text.assemble(mark, "…", rest)
