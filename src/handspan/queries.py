@@ -16,7 +16,8 @@ What needs a look, since when?                 ``verdict``
 What ran, what failed, who records?            ``summary``
 What did each handler, each job do?            ``list_handlers``, ``list_jobs``
 All about one of them                          ``registrations_named``, then ``page``; ``registration_totals``
-How much, by app, session or version?          ``figures``, ``overall``, ``by_registration``, ``tally``
+How much, by app, session or version?          ``figures`` (of one of ``app_keys``), ``overall``, ``by_registration``,
+                                               ``tally``
 What ran when? When most?                      ``total_series``, ``registration_series``, ``roll``, ``busiest``
 How long did runs take, over time?             ``heatmap``
 Which runs, with which outcome, of whom?       ``run_page``, ``last_invocations``, ``last_executions``
@@ -46,6 +47,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from handspan.store.queries.apps import app_keys
     from handspan.store.queries.busiest import Busiest, BusyBucket, BusyRegistration, busiest
     from handspan.store.queries.compare import (
         Change,
@@ -155,8 +157,8 @@ __all__ = [
     "RunDetail", "RunFilter", "RunKey", "RunPage", "RunRow", "Series", "ServiceDowntime", "SessionCounts",
     "SessionSide", "SessionState", "SessionSummary", "Severity", "Side", "Silence", "Skip", "SkipCount", "SkipPage",
     "SkipRow", "SkipSum", "Sort", "Status", "StoreStatus", "Streak", "Tally", "TextPage", "Thresholds", "Timeline",
-    "Totals", "Trace", "Trend", "Triggered", "Verdict", "Which", "WholeGroup", "Window", "between", "busiest",
-    "by_registration", "compare", "consequences", "cover", "damage", "downtime", "error_types", "export",
+    "Totals", "Trace", "Trend", "Triggered", "Verdict", "Which", "WholeGroup", "Window", "app_keys", "between",
+    "busiest", "by_registration", "compare", "consequences", "cover", "damage", "downtime", "error_types", "export",
     "failed_with", "failing", "failure_counts", "failures_saying", "figures", "find", "grid_of", "group_runs",
     "heatmap", "in_flight", "in_flight_detail", "job_schedules", "known_versions", "last", "last_executions",
     "last_invocations", "lies_beside", "list_groups", "list_handlers", "list_incidents", "list_jobs", "list_ledger",
@@ -168,6 +170,7 @@ __all__ = [
 ]  # fmt: skip
 
 _HOMES: Final = {
+    "queries.apps": "app_keys",
     "queries.busiest": "Busiest BusyBucket BusyRegistration busiest",
     "queries.compare": (
         "Change Compared Comparison SessionSide Side compare known_versions newest_sessions session_side "

@@ -52,7 +52,7 @@ def busy(
         span = await period(service, since, at, until)
         return await busiest(service, span.window, Which(app=app), step=_STEPS[by], limit=limit), span.words
 
-    found, words = ask(db, question)
+    found, words = ask(db, question, app=app)
     if json:
         show_json({"since": since, "until": until, **vars(found)})
     else:

@@ -85,7 +85,7 @@ def compare(
             new = await _side(service, b or "last", at, version)
         return old, new, await compare_sides(service, old.side, new.side, app=app)
 
-    old, new, found = ask(db, question)
+    old, new, found = ask(db, question, app=app)
     if json:
         sides = {"before": {"name": old.words, "runs": found.before_runs, "errors": found.before_errors},
                  "after": {"name": new.words, "runs": found.after_runs, "errors": found.after_errors}}  # fmt: skip

@@ -29,9 +29,9 @@ DATE: Final = len("21 Nov ")
 def downtime(
     db: Db = DEFAULT_DB,
     json: Json = False,
-    service: Annotated[str | None, typer.Option("--service", metavar="NAME", help="Only of this service.")] = None,
     since: Since = A_WEEK,
     until: Until = None,
+    service: Annotated[str | None, typer.Option("--service", metavar="NAME", help="Only of this service.")] = None,
     limit: Limit = LISTED,
 ) -> None:
     """When nothing recorded, for how long, why, and what it cost."""

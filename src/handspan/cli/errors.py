@@ -88,7 +88,7 @@ def errors(
         recent = await failures.recent_errors(service, span.window, limit=limit) if json else []
         return page, recent, span.words
 
-    page, recent, words = ask(db, question)
+    page, recent, words = ask(db, question, app=app)
     if json:
         more = {"more": page.after is not None, "pending": page.pending}
         show_json({"since": since, "until": until, "groups": page.groups, **more, "recent": recent})
@@ -104,11 +104,11 @@ def error(
     json: Json = False,
     since: Since = A_WEEK,
     until: Until = None,
+    resolve: Annotated[bool, typer.Option("--resolve", help="It is mended: tell me if it comes back.")] = False,
+    reopen: Annotated[bool, typer.Option("--reopen", help="It is not.")] = False,
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", min=1, max=1_000, help="At most so many runs.")
     ] = LISTED_RUNS,
-    resolve: Annotated[bool, typer.Option("--resolve", help="It is mended: tell me if it comes back.")] = False,
-    reopen: Annotated[bool, typer.Option("--reopen", help="It is not.")] = False,
 ) -> None:
     """One kind of failure, whole; say that it is mended."""
     if resolve and reopen:

@@ -84,9 +84,9 @@ def export(
         return total
 
     if output is None:
-        ask(db, lambda service: question(service, lambda text: say(text.removesuffix("\n"))))
+        ask(db, lambda service: question(service, lambda text: say(text.removesuffix("\n"))), app=app)
         return
-    total = _into_file(output, lambda write: ask(db, lambda service: question(service, write)))
+    total = _into_file(output, lambda write: ask(db, lambda service: question(service, write), app=app))
     show(f"{amount(total, 'row')} written to {output}.")
 
 

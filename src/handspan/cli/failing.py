@@ -23,7 +23,7 @@ LISTED: Final = 20
 def failing(db: Db = DEFAULT_DB, json: Json = False, app: App = None, limit: Limit = LISTED) -> None:
     """What fails now: how many times in a row, since when."""
     at = now()
-    found, all_of_them = ask(db, lambda service: asked(service, at, app=app, limit=limit))
+    found, all_of_them = ask(db, lambda service: asked(service, at, app=app, limit=limit), app=app)
     if json:
         show_json({"count": all_of_them, "failing": found})
     else:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Annotated, Final, TypeVar
 
 import typer
@@ -9,6 +10,7 @@ from whenever import Instant
 
 from handspan.cli.completion import app_keys, handler_names, job_names
 from handspan.settings import Settings
+from handspan.store.queries import apps
 from handspan.store.queries.sessions import newest_session_start
 from handspan.store.queries.shapes import Window
 from handspan.store.queries.windows import length_of, now
@@ -26,6 +28,7 @@ DEFAULT_DB: Final = Settings.db
 A_DAY: Final = "24h"
 A_WEEK: Final = "7d"
 LARGEST_LIMIT: Final = 10_000
+NAMED: Final = 5  # apps a line has room for
 
 Db = Annotated[str, typer.Option("--db", metavar="PATH", envvar="HANDSPAN_DB", help="The database file.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else.")]
@@ -55,15 +58,28 @@ class Period:
     """``in the last 6 h``, ``since the restart``; empty for all time."""
 
 
-def ask(path: str, question: Callable[[DatabaseService], Awaitable[_T]], *, any_schema: bool = False) -> _T:
-    """One question to one file, from the command line's side of the event loop."""
+def ask(
+    path: str, question: Callable[[DatabaseService], Awaitable[_T]], *, app: str | None = None, any_schema: bool = False
+) -> _T:
+    """One question to one file, from the command line's side of the event loop. ``app``: whose answers are wanted."""
     import asyncio  # 30 ms that `db path` and --help need not wait for
 
     async def answer() -> _T:
         async with DatabaseService(path, any_schema=any_schema) as db:
+            if app is not None:
+                await _refuse_unknown(db, app)
             return await question(db)
 
     return asyncio.run(answer())
+
+
+async def _refuse_unknown(db: DatabaseService, app: str) -> None:
+    """Of an app that nobody has, `failing` would say that nothing fails."""
+    known = await apps.app_keys(db)
+    if known and app not in known:
+        close = get_close_matches(app, known)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known[:NAMED])}"
+        raise typer.BadParameter(f"there is no app {app!r}; {hint}", param_hint="'--app'")
 
 
 async def period(db: DatabaseService, since: str | None, at: Instant, until: str | None = None) -> Period:

@@ -98,13 +98,21 @@ def handlers(
     async def question(service: DatabaseService) -> tuple[list[HandlerSummary], Cover, str]:
         span = await period(service, since, at, until)
         kept = await cover(service, span.window)
-        most = limit if which is None and only is None else MOST
+        most = limit + 1 if which is None and only is None else MOST
         found = await list_handlers(service, span.window, now=at, app=app, sort=_SORTS[sort], limit=most)
-        return _chosen(found, which, only, span.window)[:limit], kept, span.words
+        return _chosen(found, which, only, span.window), kept, span.words
 
-    found, kept, words = ask(db, question)
+    found, kept, words = ask(db, question, app=app)
     if json:
-        show_json({"since": since, "until": until, "window": kept.effective, "handlers": found})
+        show_json(
+            {
+                "since": since,
+                "until": until,
+                "window": kept.effective,
+                "handlers": found[:limit],
+                "more": len(found) > limit,
+            }
+        )
     else:
         show(*handlers_view(found, kept, at, words, limit, sort, filtered=bool(which or only or app)))
 
@@ -126,13 +134,21 @@ def jobs(
     async def question(service: DatabaseService) -> tuple[list[JobSummary], Cover, str]:
         span = await period(service, since, at, until)
         kept = await cover(service, span.window)
-        most = limit if which is None and only is None else MOST
+        most = limit + 1 if which is None and only is None else MOST
         found = await list_jobs(service, span.window, now=at, app=app, sort=_SORTS[sort], limit=most)
-        return _chosen(found, which, only, span.window)[:limit], kept, span.words
+        return _chosen(found, which, only, span.window), kept, span.words
 
-    found, kept, words = ask(db, question)
+    found, kept, words = ask(db, question, app=app)
     if json:
-        show_json({"since": since, "until": until, "window": kept.effective, "jobs": found})
+        show_json(
+            {
+                "since": since,
+                "until": until,
+                "window": kept.effective,
+                "jobs": found[:limit],
+                "more": len(found) > limit,
+            }
+        )
     else:
         show(*jobs_view(found, kept, at, words, limit, sort, filtered=bool(which or only or app)))
 
@@ -151,6 +167,7 @@ def handlers_view(
         yield _none("handler", words, filtered)
         return
     second, value = _column(sort)
+    every, found = len(found), found[:limit]
     moved = [was(each.activity, each.before) for each in found]
     last = "was" if any(moved) else "topic"
     table = Table(
@@ -164,7 +181,7 @@ def handlers_view(
                   failed(activity.errors), value(activity), took(activity.p95_ms), _last_run(each, at),
                   Text(change if any(moved) else one_line(each.topic), style=PALE))  # fmt: skip
     yield table
-    yield from _notes(len(found), kept, moved, words, limit, "handlers")
+    yield from _notes(every, kept, moved, words, limit, "handlers")
 
 
 def jobs_view(
@@ -181,6 +198,7 @@ def jobs_view(
         yield _none("job", words, filtered)
         return
     second, value = _column(sort)
+    every, found = len(found), found[:limit]
     moved = [was(each.activity, each.before) for each in found]
     last = [text("was")] if any(moved) else []
     trigger = [] if last else [text("trigger")]  # its page has it, and names need the room
@@ -198,7 +216,7 @@ def jobs_view(
                   pale_zero(activity.runs), failed(activity.errors), value(activity), took(activity.p95_ms),
                   _last_run(each, at), due(each.next_run_at, at), *cells)  # fmt: skip
     yield table
-    yield from _notes(len(found), kept, moved, words, limit, "jobs")
+    yield from _notes(every, kept, moved, words, limit, "jobs")
 
 
 def _column(sort: Order) -> tuple[str, Callable[[Figures], str | Text]]:
@@ -240,5 +258,5 @@ def _notes(found: int, kept: Cover, moved: Sequence[str], words: str, limit: int
     before = "; was: in as long a time before, where it moved" if any(moved) else ""
     yield Text(f"Runs {words or 'of all time'}{before}.", style=PALE)
     yield from coverage(kept)
-    if found == limit:
+    if found > limit:
         yield Text(f"These are the first {count(limit)} {what}: --limit shows more.", style=PALE)

@@ -36,11 +36,11 @@ def handler(
     name: Name,
     db: Db = DEFAULT_DB,
     json: Json = False,
+    since: Since = A_DAY,
+    until: Until = None,
     instance: Instance = None,
     service: Service = None,
     topic: Topic = None,
-    since: Since = A_DAY,
-    until: Until = None,
     limit: Limit = LISTED,
 ) -> None:
     """One handler, whole: what it hears, how it did, what failed."""
@@ -51,10 +51,10 @@ def job(
     name: Name,
     db: Db = DEFAULT_DB,
     json: Json = False,
-    instance: Instance = None,
-    service: Service = None,
     since: Since = A_DAY,
     until: Until = None,
+    instance: Instance = None,
+    service: Service = None,
     limit: Limit = LISTED,
 ) -> None:
     """One job, whole: when it runs, how it did, what was missed."""

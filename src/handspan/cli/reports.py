@@ -31,12 +31,12 @@ def sessions(
 
     async def question(service: DatabaseService) -> tuple[list[session_queries.SessionSummary], str]:
         span = await period(service, since, at, until)
-        found = await session_queries.list_sessions(service, at, span.window, limit=limit)
+        found = await session_queries.list_sessions(service, at, span.window, limit=limit + 1)
         return await session_queries.with_counts(service, found), span.words
 
     found, words = ask(db, question)
     if json:
-        show_json({"since": since, "until": until, "sessions": found})
+        show_json({"since": since, "until": until, "sessions": found[:limit], "more": len(found) > limit})
     else:
         show(*views.sessions(found, at, words, limit))
 

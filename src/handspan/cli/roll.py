@@ -49,7 +49,7 @@ def roll(
         rows = sorted(found.rows, key=lambda row: roll_view.order(sort.value, row))
         return roll_view.Roll(found, rows[:limit], len(rows), span.words, app)
 
-    found = ask(db, question)
+    found = ask(db, question, app=app)
     if json:
         under = found.whole.timeline
         show_json(

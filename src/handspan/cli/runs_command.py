@@ -56,6 +56,11 @@ LISTED_AT_ONCE: Final = 100
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(us|µs|ms|s|m|h)?", re.IGNORECASE)
 _IN_MS: Final = {"us": 0.001, "µs": 0.001, "ms": 1.0, "s": 1e3, "m": 6e4, "h": 3.6e6, "": 1.0}
 
+MinDuration = Annotated[
+    str | None,
+    typer.Option("--min-duration", "--over", metavar="TIME", help="Only those that took so long: 500ms, 2s."),
+]
+
 Part = str | Text | Table
 
 
@@ -75,20 +80,18 @@ class Listed:
 def runs(
     db: Db = DEFAULT_DB,
     json: Json = False,
-    handler: Handler = None,
-    job: Job = None,
-    status: StatusOption = None,
     since: Annotated[
         str | None, typer.Option("--since", metavar="WHEN", help="15m, 6h, 7d, an ISO date or time, or restart.")
     ] = None,
     until: Until = None,
+    handler: Handler = None,
+    job: Job = None,
     app: App = None,
+    status: StatusOption = None,
     session: Annotated[
         int | None, typer.Option("--session", metavar="ID", min=1, help="Only of this run of a process.")
     ] = None,
-    min_duration: Annotated[
-        str | None, typer.Option("--min-duration", metavar="TIME", help="Only those that took so long: 500ms, 2s.")
-    ] = None,
+    min_duration: MinDuration = None,
     grep: Annotated[
         str | None, typer.Option("--grep", metavar="TEXT", help="Only failures whose type or message holds it.")
     ] = None,
@@ -124,7 +127,7 @@ def runs(
         last = page if page.runs else await list_runs(service, limit=1)
         return Listed(page, span.words, which, error or grep, back_to, last.runs[0] if last.runs else None)
 
-    found = ask(db, question)
+    found = ask(db, question, app=app)
     if json:
         show_json({
             "since": since, "until": until, "runs": found.page.runs, "more": found.page.after is not None,
@@ -137,18 +140,18 @@ def runs(
 def slow(
     db: Db = DEFAULT_DB,
     json: Json = False,
-    over: Annotated[str | None, typer.Option("--over", metavar="TIME", help="At least so long: 500ms, 2s.")] = None,
-    handler: Handler = None,
-    job: Job = None,
-    status: StatusOption = None,
     since: Since = A_DAY,
     until: Until = None,
+    handler: Handler = None,
+    job: Job = None,
     app: App = None,
+    status: StatusOption = None,
+    min_duration: MinDuration = None,
     limit: Limit = LISTED,
 ) -> None:
     """The slowest runs of a time, slowest first."""
     at = now()
-    least = None if over is None else duration_ms(over, "'--over'")
+    least = None if min_duration is None else duration_ms(min_duration, "'--min-duration'")
     which = RunFilter(handler, job, app, status_of(status), None, least)
 
     async def question(service: DatabaseService) -> tuple[list[RunRow], str]:
@@ -158,11 +161,11 @@ def slow(
             await refuse_unknown(service, which)
         return found, span.words
 
-    found, words = ask(db, question)
+    found, words = ask(db, question, app=app)
     if json:
         show_json({"since": since, "until": until, "runs": found[:limit], "more": len(found) > limit})
     else:
-        show(*_slow(found, at, words, over, limit))
+        show(*_slow(found, at, words, min_duration, limit))
 
 
 def running(
@@ -190,7 +193,7 @@ def running(
             await refuse_unknown(service, which)
         return found
 
-    found = ask(db, question)
+    found = ask(db, question, app=app)
     if json:
         show_json({"at": found.at, "finished": found.finished, "in_flight": found.in_flight, "more": found.more})
     else:
@@ -251,7 +254,7 @@ def _no_runs(found: Listed, at: Instant) -> str:
 def _slow(found: list[RunRow], at: Instant, words: str, over: str | None, limit: int) -> Iterator[Part]:
     if not found:
         than = f" took {over}" if over else " ran"
-        yield f"Nothing{than} {words}. A wider --since{' or a smaller --over' if over else ''} may show more."
+        yield f"Nothing{than} {words}. A wider --since{' or a smaller --min-duration' if over else ''} may show more."
         return
     yield run_table(found[:limit], at)
     shown = f"The slowest {count(limit)} {words}: --limit shows more" if len(found) > limit else f"All {words}"

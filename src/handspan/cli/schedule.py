@@ -25,12 +25,12 @@ LISTED: Final = 200
 def schedule(
     db: Db = DEFAULT_DB,
     json: Json = False,
+    since: Since = A_DAY,
+    until: Until = None,
     app: App = None,
     trouble: Annotated[
         bool, typer.Option("--trouble", help="Only what was late, left out or missed, is overdue, or never ran.")
     ] = False,
-    since: Since = A_DAY,
-    until: Until = None,
     limit: Limit = LISTED,
 ) -> None:
     """Each job: was it late, left out or missed; when it runs next."""
@@ -41,7 +41,7 @@ def schedule(
         found = await punctuality(service, span.window, at, app=app, limit=10_000)
         return [each for each in found if not trouble or _troubled(each)], span.words
 
-    found, words = ask(db, question)
+    found, words = ask(db, question, app=app)
     if json:
         show_json({"since": since, "until": until, "more": len(found) > limit, "jobs": found[:limit]})
     else:

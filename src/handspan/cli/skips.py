@@ -25,10 +25,16 @@ LISTED: Final = 50
 
 
 def skips(
-    db: Db = DEFAULT_DB, json: Json = False, handler: Handler = None, job: Job = None, app: App = None,
-    since: Since = A_DAY, until: Until = None, limit: Limit = LISTED,
+    db: Db = DEFAULT_DB,
+    json: Json = False,
+    since: Since = A_DAY,
+    until: Until = None,
+    handler: Handler = None,
+    job: Job = None,
+    app: App = None,
     hourly: Annotated[bool, typer.Option("--hourly", help="Entry by entry, newest hours first.")] = False,
-) -> None:  # fmt: skip
+    limit: Limit = LISTED,
+) -> None:
     """What did not run, and why: refused, too soon, missed."""
     at, which = now(), RunFilter(handler, job, app)
 
@@ -40,7 +46,7 @@ def skips(
         sums = await sum_skips(service, which, span.window, limit=limit + 1) if page.entries else []
         return page, sums, span.words
 
-    found, by_whom, words = ask(db, question)
+    found, by_whom, words = ask(db, question, app=app)
     if json:
         sums = {"totals": found.totals, "entries": found.entries, "by_registration": by_whom[:limit]}
         show_json({"since": since, "until": until, **sums, "skips": found.skips})

@@ -68,10 +68,10 @@ class Added:
 def totals(
     db: Db = DEFAULT_DB,
     json: Json = False,
-    by: Annotated[Apart, typer.Option("--by", help="What is added up apart.")] = Apart.KIND,
-    app: App = None,
     since: Since = A_DAY,
     until: Until = None,
+    app: App = None,
+    by: Annotated[Apart, typer.Option("--by", help="What is added up apart.")] = Apart.KIND,
     limit: Limit = LISTED,
 ) -> None:
     """What ran, added up: by app, version, session, hour or day."""
@@ -90,7 +90,7 @@ def totals(
             parts.sort(key=lambda part: (-(part.key.session_id or 0), -part.figures.runs, part.key))
         return Added(await overall(service, kept, which), kept, parts, series, span.words)
 
-    found = ask(db, question)
+    found = ask(db, question, app=app)
     if json:
         asked = {"since": since, "until": until, "window": found.kept.effective, "by": by.value}
         points = None if found.series is None else found.series.points

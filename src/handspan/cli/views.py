@@ -34,7 +34,7 @@ def sessions(found: Sequence[SessionSummary], at: Instant, words: str, limit: in
         figure("id"), figure("started"), figure("lasted"), word("state"), name("service"), figure("runs"),
         figure("failed"), figure("lost"), text("process"),
     )  # fmt: skip
-    for session in found:
+    for session in found[:limit]:
         counts = session.counts
         state = STATE_WORDS[session.state] + ("" if session.recovered else ", not yet recovered")
         version = f" {session.service_version}" if session.service_version else ""
@@ -46,7 +46,7 @@ def sessions(found: Sequence[SessionSummary], at: Instant, words: str, limit: in
                   pale_zero(counts.runs if counts else 0), failed(counts.errors if counts else 0), failed(session.lost),
                   Text(one_line(process), style=PALE))  # fmt: skip
     yield table
-    if len(found) == limit:
+    if len(found) > limit:
         yield Text(f"{newest(limit)}: --limit shows more.", style=PALE)
 
 
