@@ -35,6 +35,7 @@ from handspan.cli import (
     tail_command,
     totals,
 )
+from handspan.cli.help import Grouped
 from handspan.cli.output import PipeClosedError, complain, discard_stdout
 from handspan.errors import HandspanError
 
@@ -44,6 +45,7 @@ PLAIN_HELP: Final = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
     name="handspan",
+    cls=Grouped,
     help="What an async Python application did, from its database file.",
     add_completion=False,
     rich_markup_mode=None,

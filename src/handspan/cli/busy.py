@@ -10,7 +10,7 @@ from rich.text import Text
 from whenever import Instant
 
 from handspan.cli.figures import ago, count, one_line
-from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
+from handspan.cli.options import A_DAY, DEFAULT_DB, App, Db, Json, Limit, Since, Until, ask, now, period
 from handspan.cli.output import PALE, failed, show, show_json
 from handspan.cli.table import Table, figure, text, word
 from handspan.cli.words import several_services, title
@@ -39,13 +39,13 @@ _STEPS: Final = dict(zip(Unit, _WORDS, strict=True))
 def busy(
     db: Db = DEFAULT_DB,
     json: Json = False,
-    since: Since = "24h",
+    since: Since = A_DAY,
     until: Until = None,
-    app: Annotated[str | None, typer.Option("--app", metavar="KEY", help="Only of this app.")] = None,
+    app: App = None,
     by: Annotated[Unit, typer.Option("--by", help="The busiest minutes, hours or days.")] = Unit.MINUTE,
     limit: Limit = LISTED,
 ) -> None:
-    """The busiest minutes: runs, failures, and who ran most."""
+    """The busiest minutes, and who ran most in them."""
     at = now()
 
     async def question(service: DatabaseService) -> tuple[Busiest, str]:

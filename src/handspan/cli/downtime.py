@@ -9,7 +9,7 @@ from rich.text import Text
 from whenever import Instant
 
 from handspan.cli.figures import amount, count, newest, one_line, took
-from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
+from handspan.cli.options import A_WEEK, DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
 from handspan.cli.output import CRASHED, FAILED, PALE, failed, show, show_json
 from handspan.cli.table import Table, figure, name, text, word
 from handspan.cli.views import START_HINT
@@ -30,11 +30,11 @@ def downtime(
     db: Db = DEFAULT_DB,
     json: Json = False,
     service: Annotated[str | None, typer.Option("--service", metavar="NAME", help="Only of this service.")] = None,
-    since: Since = "7d",
+    since: Since = A_WEEK,
     until: Until = None,
     limit: Limit = LISTED,
 ) -> None:
-    """When nothing recorded: from when to when, why, and what it cost."""
+    """When nothing recorded, for how long, why, and what it cost."""
     at = now()
 
     async def question(reader: DatabaseService) -> tuple[list[ServiceDowntime], str]:

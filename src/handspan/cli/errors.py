@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from handspan.cli import error_views
-from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
+from handspan.cli.options import A_DAY, A_WEEK, DEFAULT_DB, App, Db, Json, Limit, Since, Until, ask, now, period
 from handspan.cli.output import show, show_json
 from handspan.clock import to_epoch, to_ns
 from handspan.store.connection import explained
@@ -30,8 +30,6 @@ from handspan.store.service import DatabaseService
 
 __all__ = ["error", "errors"]
 
-A_DAY: Final = "24h"
-A_WEEK: Final = "7d"
 LISTED: Final = 20
 LISTED_RUNS: Final = 10
 HIGHEST_ID: Final = 2**63 - 1
@@ -66,7 +64,7 @@ def errors(
     json: Json = False,
     since: Since = A_DAY,
     until: Until = None,
-    app: Annotated[str | None, typer.Option("--app", metavar="KEY", help="Only of this app.")] = None,
+    app: App = None,
     name: Annotated[
         str | None,
         typer.Option("--name", metavar="NAME", help="Only of this handler or job: name or app.name, * and ?."),
@@ -80,7 +78,7 @@ def errors(
     ] = SortName.LAST,
     limit: Limit = LISTED,
 ) -> None:
-    """What fails: failures that are one and the same, with how often and since when."""
+    """What fails: each kind of failure, how often and since when."""
     at = now()
     which = GroupFilter(app, name, None if state is None else _STATES[state], type_)
 
@@ -112,7 +110,7 @@ def error(
     resolve: Annotated[bool, typer.Option("--resolve", help="It is mended: tell me if it comes back.")] = False,
     reopen: Annotated[bool, typer.Option("--reopen", help="It is not.")] = False,
 ) -> None:
-    """One error group: what, where, since when, how often, and its newest runs."""
+    """One kind of failure, whole; say that it is mended."""
     if resolve and reopen:
         raise typer.BadParameter("--resolve and --reopen exclude each other", param_hint="'--resolve'")
     at = now()

@@ -7,9 +7,8 @@ from rich.text import Text
 from whenever import Instant
 
 from handspan.cli.figures import ago, amount, count, one_line
-from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, ask, now
+from handspan.cli.options import DEFAULT_DB, App, Db, Json, Limit, ask, now
 from handspan.cli.output import FAILED, PALE, show, show_json
-from handspan.cli.reports import App
 from handspan.cli.table import Table, figure, name, text, word
 from handspan.cli.views import MARKS
 from handspan.cli.words import several_services, title
@@ -22,7 +21,7 @@ LISTED: Final = 20
 
 
 def failing(db: Db = DEFAULT_DB, json: Json = False, app: App = None, limit: Limit = LISTED) -> None:
-    """What fails now: whose newest run failed, how many in a row, and when it last succeeded."""
+    """What fails now: how many times in a row, since when."""
     at = now()
     found, all_of_them = ask(db, lambda service: asked(service, at, app=app, limit=limit))
     if json:

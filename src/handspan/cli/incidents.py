@@ -20,7 +20,7 @@ def incidents(
     since: Since = A_MONTH,
     limit: Limit = LISTED,
 ) -> None:
-    """What happened to recording: damage, a database or journal that could not be written."""
+    """What happened to recording: damage, a database that was away."""
     at = now()
 
     async def question(service: DatabaseService) -> tuple[list[IncidentRow], str]:

@@ -1,25 +1,30 @@
 """The options commands share, and what their texts mean."""
 
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, TypeVar
 
 import typer
 from whenever import Instant
 
-from handspan.clock import SystemClock, instant_from_ns, to_ns
+from handspan.cli.completion import app_keys, handler_names, job_names
 from handspan.settings import Settings
 from handspan.store.queries.sessions import newest_session_start
 from handspan.store.queries.shapes import Window
+from handspan.store.queries.windows import length_of, now
+from handspan.store.queries.windows import moment as moment_of
 from handspan.store.service import DatabaseService
 
-__all__ = ["DEFAULT_DB", "Db", "Json", "Limit", "Period", "Since", "Until", "ask", "moment", "now", "period"]
+__all__ = [
+    "A_DAY", "A_WEEK", "DEFAULT_DB", "App", "Db", "Handler", "Job", "Json", "Limit", "Period", "Since", "Until", "ask",
+    "moment", "now", "period",
+]  # fmt: skip
 
 _T = TypeVar("_T")
 
 DEFAULT_DB: Final = Settings.db
+A_DAY: Final = "24h"
+A_WEEK: Final = "7d"
 LARGEST_LIMIT: Final = 10_000
 
 Db = Annotated[str, typer.Option("--db", metavar="PATH", envvar="HANDSPAN_DB", help="The database file.")]
@@ -27,11 +32,18 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout,
 Since = Annotated[str, typer.Option("--since", metavar="WHEN", help="15m, 6h, 7d, an ISO date or time, or restart.")]
 Until = Annotated[str | None, typer.Option("--until", metavar="WHEN", help="Up to then; likewise. Now if not given.")]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, max=LARGEST_LIMIT, help="At most so many rows.")]
-
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_RELATIVE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])", re.IGNORECASE)
-_CLOCK: Final = re.compile(r"\d{1,2}:\d{2}(:\d{2})?")
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+App = Annotated[str | None, typer.Option("--app", metavar="KEY", help="Only of this app.", autocompletion=app_keys)]
+Handler = Annotated[
+    str | None,
+    typer.Option(
+        "--handler", metavar="NAME", help="Only of this handler: name or app.name, * and ?.",
+        autocompletion=handler_names,
+    ),
+]  # fmt: skip
+Job = Annotated[
+    str | None,
+    typer.Option("--job", metavar="NAME", help="Only of this job, likewise.", autocompletion=job_names),
+]
 
 
 @dataclass(frozen=True)
@@ -41,10 +53,6 @@ class Period:
     window: Window
     words: str
     """``in the last 6 h``, ``since the restart``; empty for all time."""
-
-
-def now() -> Instant:
-    return instant_from_ns(SystemClock().wall_ns())
 
 
 def ask(path: str, question: Callable[[DatabaseService], Awaitable[_T]], *, any_schema: bool = False) -> _T:
@@ -61,9 +69,7 @@ def ask(path: str, question: Callable[[DatabaseService], Awaitable[_T]], *, any_
 async def period(db: DatabaseService, since: str | None, at: Instant, until: str | None = None) -> Period:
     """What ``--since`` and ``--until`` mean; None is all time. The first instant belongs to it, the last does not."""
     start = None if since is None else await moment(db, since, at, "'--since'")
-    end = None if until is None else await moment(db, until, at, "'--until'")
-    if start is not None and end is not None and start >= end and _CLOCK.fullmatch((until or "").strip()):
-        end = _on(until or "", at, "'--until'", later=start)
+    end = None if until is None else await moment(db, until, at, "'--until'", after=start)
     if start is not None and end is not None and start >= end:
         raise typer.BadParameter(f"{until!r} is not after {since!r}", param_hint="'--until'")
     return Period(Window(start, end), " ".join(filter(None, (_since_words(since), _until_words(until)))))
@@ -74,51 +80,24 @@ def _since_words(text: str | None) -> str:
         return ""
     if text.strip().lower() == "restart":
         return "since the restart"
-    relative = _RELATIVE.fullmatch(text.strip())
-    return f"in the last {relative[1]} {relative[2].lower()}" if relative else f"since {text.strip()}"
+    length = length_of(text)
+    return f"since {text.strip()}" if length is None else f"in the last {length}"
 
 
 def _until_words(text: str | None) -> str:
     if text is None:
         return ""
-    relative = _RELATIVE.fullmatch(text.strip())
-    return f"until {relative[1]} {relative[2].lower()} ago" if relative else f"until {text.strip()}"
+    length = length_of(text)
+    return f"until {text.strip()}" if length is None else f"until {length} ago"
 
 
-async def moment(db: DatabaseService, text: str, at: Instant, option: str) -> Instant | None:
+async def moment(
+    db: DatabaseService, text: str, at: Instant, option: str, after: Instant | None = None
+) -> Instant | None:
     """One text that says when; None is a restart that never was."""
-    text = text.strip()
-    if text.lower() == "restart":
+    if text.strip().lower() == "restart":
         return await newest_session_start(db)
-    relative = _RELATIVE.fullmatch(text)
-    if relative is None:
-        return _on(text, at, option) if _CLOCK.fullmatch(text) else _absolute(text, option)
-    ns = to_ns(at) - round(float(relative[1]) * _UNITS[relative[2].lower()] * 1e9)
-    if ns < 0:
-        raise typer.BadParameter(f"{text!r} is further back than 1970", param_hint=option)
-    return instant_from_ns(ns)
-
-
-def _on(text: str, at: Instant, option: str, *, later: Instant | None = None) -> Instant:
-    """A time of day alone: the last one there was; or the first one after ``later``. ``23:30`` said at three in the
-    morning is yesterday's."""
-    text = text.strip()
-    day = _EPOCH + timedelta(microseconds=to_ns(later or at) // 1000)
-    days = [(day + timedelta(days=each)).astimezone().date() for each in (-1, 0, 1)]
-    padded = text.zfill(5 if text.count(":") == 1 else 8)
-    moments = [_absolute(f"{each}T{padded}", option, text) for each in days]
-    if later is not None:
-        return next(each for each in moments if each > later)
-    return next(each for each in reversed(moments) if each <= at)
-
-
-def _absolute(text: str, option: str, said: str = "") -> Instant:
-    """An ISO date or time; without a zone it is this machine's."""
     try:
-        moment = datetime.fromisoformat(text).astimezone(UTC)
-        return instant_from_ns((moment - _EPOCH) // timedelta(microseconds=1) * 1000)
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(
-            f"{(said or text)!r} is no time: 15m, 6h, 7d, 2026-05-01, 2026-05-01T06:00, 06:00 or restart are",
-            param_hint=option,
-        ) from None
+        return moment_of(text, at, after)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None

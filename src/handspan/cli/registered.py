@@ -11,9 +11,10 @@ from whenever import Instant
 
 from handspan.cli.figures import ago, count, one_line, took
 from handspan.cli.figures import until as due
-from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
+from handspan.cli.options import A_DAY, DEFAULT_DB, App, Db, Json, Limit, Since, Until, ask, now, period
 from handspan.cli.output import PALE, failed, pale_zero, show, show_json
 from handspan.cli.table import Table, figure, name, text
+from handspan.cli.views import START_HINT
 from handspan.cli.words import coverage, several_services, title, was
 from handspan.store.queries.cover import Cover, cover
 from handspan.store.queries.figures import Figures
@@ -23,12 +24,8 @@ from handspan.store.service import DatabaseService
 
 __all__ = ["handlers", "handlers_view", "jobs", "jobs_view"]
 
-A_DAY: Final = "24h"
 LISTED: Final = 200
 MOST: Final = 10_000  # registrations a filter looks through
-START_HINT: Final = "Run your application with handspan, or `handspan demo`, and look again."
-
-App = Annotated[str | None, typer.Option("--app", metavar="KEY", help="Only of this app.")]
 
 
 class Order(StrEnum):
@@ -95,7 +92,7 @@ def handlers(
     sort: By = Order.NAME,
     limit: Limit = LISTED,
 ) -> None:
-    """Each handler: its runs, failures and latency, and what was otherwise before."""
+    """Each handler: runs, failures and latency, now and before."""
     at = now()
 
     async def question(service: DatabaseService) -> tuple[list[HandlerSummary], Cover, str]:
@@ -123,7 +120,7 @@ def jobs(
     sort: By = Order.NAME,
     limit: Limit = LISTED,
 ) -> None:
-    """Each job: its runs, failures and latency, what was otherwise before, and when it runs next."""
+    """Each job: runs, failures and latency, now and before."""
     at = now()
 
     async def question(service: DatabaseService) -> tuple[list[JobSummary], Cover, str]:

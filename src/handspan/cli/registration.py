@@ -2,17 +2,17 @@
 
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 
 from handspan.cli import registration_view
-from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
+from handspan.cli.options import A_DAY, DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
 from handspan.cli.output import show, show_json
-from handspan.cli.reports import A_DAY
+from handspan.cli.run_words import unknown
 from handspan.cli.several import Several, several, several_view, tell_apart
+from handspan.cli.words import title
 from handspan.store.queries.page import HandlerFacts, JobFacts, Page, page, registrations_named
 from handspan.store.queries.registrations import known_names
 from handspan.store.queries.runs import Kind
@@ -43,7 +43,7 @@ def handler(
     until: Until = None,
     limit: Limit = LISTED,
 ) -> None:
-    """One handler: what it listens to, how it did, what failed, what did not run."""
+    """One handler, whole: what it hears, how it did, what failed."""
     _report("handler", name, instance, service, topic, db, json, since, until, limit)
 
 
@@ -57,7 +57,7 @@ def job(
     until: Until = None,
     limit: Limit = LISTED,
 ) -> None:
-    """One job: when it runs, how it did, what failed, what was late or missed."""
+    """One job, whole: when it runs, how it did, what was missed."""
     _report("job", name, instance, service, None, db, json, since, until, limit)
 
 
@@ -98,7 +98,7 @@ async def _named(
         name, instance = shown[1], int(shown[2]) if instance is None else instance
     named: Sequence[Facts] = await registrations_named(db, kind, name.strip())
     if not named:
-        raise typer.BadParameter(f"there is no {kind} {name!r}{await _hint(db, kind, name)}", param_hint="'NAME'")
+        raise unknown(kind, name, await known_names(db, kind), "'NAME'")
     found = [
         each
         for each in named
@@ -109,14 +109,7 @@ async def _named(
     found = [each for each in found if each.retired_at is None] or found
     if found:
         return found
-    there = ", ".join(registration_view.full_name(each, service=True) for each in named[:NAMED])
+    there = ", ".join(title(each, service=True).plain for each in named[:NAMED])
     more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
     what = f"no {kind} {name!r} is like that; there are"
     raise typer.BadParameter(f"{what}: {there}{more}. {tell_apart(named)}", param_hint="'NAME'")
-
-
-async def _hint(db: DatabaseService, kind: Kind, name: str) -> str:
-    known = await known_names(db, kind)
-    short = {full.rpartition(".")[2]: full for full in known}
-    close = get_close_matches(name, known, n=3) or [short[each] for each in get_close_matches(name, list(short), n=3)]
-    return f"; did you mean {' or '.join(close)}?" if close else f"; `handspan {kind}s` lists them"

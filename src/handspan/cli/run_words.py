@@ -5,15 +5,15 @@ from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Annotated, Final
+from typing import Annotated, Final, Protocol
 
 import typer
 from rich.console import Console
 from rich.text import Text
 from whenever import Instant
 
-from handspan.cli.completion import app_keys, handler_names, job_names
 from handspan.cli.figures import ago, one_line, took
+from handspan.cli.options import App, Handler, Job
 from handspan.cli.output import PALE, STYLE_OF
 from handspan.cli.table import Table, figure, name, text, word
 from handspan.cli.views import MARKS
@@ -22,7 +22,7 @@ from handspan.clock import to_epoch, to_ns
 from handspan.records import Status
 from handspan.store.queries.failed_with import error_types, type_known
 from handspan.store.queries.registrations import known_names
-from handspan.store.queries.runs import RunFilter, RunRow
+from handspan.store.queries.runs import Kind, RunFilter, RunRow
 from handspan.store.service import DatabaseService
 
 __all__ = [
@@ -40,11 +40,13 @@ __all__ = [
     "refuse_unknown",
     "refuse_unknown_type",
     "run_table",
+    "short_trace",
     "status_of",
+    "unknown",
 ]
 
 LONGEST_PARAGRAPH: Final = 40  # lines of it; --json has the rest
-TRACE_DIGITS: Final = 12  # shown of a trace id: enough for `handspan run`
+TRACE_DIGITS: Final = 12  # shown of a trace id: its 67 ms (providers/ids.py), and one in 65,536 of them
 
 
 class StatusName(StrEnum):
@@ -61,18 +63,6 @@ _STATUSES: Final[dict[StatusName, Status]] = {
     StatusName.CANCELLED: "cancelled",
 }
 
-App = Annotated[str | None, typer.Option("--app", metavar="KEY", help="Only of this app.", autocompletion=app_keys)]
-Handler = Annotated[
-    str | None,
-    typer.Option(
-        "--handler", metavar="NAME", help="Only of this handler: name or app.name, * and ?.",
-        autocompletion=handler_names,
-    ),
-]  # fmt: skip
-Job = Annotated[
-    str | None,
-    typer.Option("--job", metavar="NAME", help="Only of this job, likewise.", autocompletion=job_names),
-]
 StatusOption = Annotated[StatusName | None, typer.Option("--status", help="Only those that ended so.")]
 
 
@@ -80,9 +70,23 @@ def status_of(name: StatusName | None) -> Status | None:
     return None if name is None else _STATUSES[name]
 
 
-def error_of(run: RunRow) -> str:
+class Ended(Protocol):
+    """A run of either table, or of both."""
+
+    @property
+    def error_type(self) -> str | None: ...
+    @property
+    def error_message(self) -> str | None: ...
+
+
+def error_of(run: Ended) -> str:
     """``ValueError: its message``"""
     return ": ".join(one_line(part) for part in (run.error_type, run.error_message) if part)
+
+
+def short_trace(trace_id: str) -> Text:
+    """Its beginning: enough for `handspan run`."""
+    return Text(trace_id[:TRACE_DIGITS], style=PALE)
 
 
 def local(moment: Instant) -> str:
@@ -117,7 +121,7 @@ def run_table(runs: Sequence[RunRow], at: Instant) -> Table:
     for run in runs:
         table.add(ago(run.started_at, at), Text(MARKS[run.kind], style=PALE), title(run, service=several),
                   Text(run.status, style=STYLE_OF[run.status]), took(run.duration_ms), error_of(run),
-                  Text(run.trace_id[:TRACE_DIGITS], style=PALE))  # fmt: skip
+                  short_trace(run.trace_id))  # fmt: skip
     return table
 
 
@@ -130,10 +134,15 @@ async def refuse_unknown(db: DatabaseService, which: RunFilter) -> None:
         known = await known_names(db, kind)
         if any(fnmatchcase(full, pattern) for full in known for pattern in (wanted, f"*.{wanted}")):
             continue
-        short = {full.rpartition(".")[2]: full for full in known}
-        close = get_close_matches(wanted, known, n=1) or [short[s] for s in get_close_matches(wanted, list(short), n=1)]
-        hint = f"; did you mean {close[0]}?" if close else f"; `handspan {kind}s` lists them"
-        raise typer.BadParameter(f"there is no {kind} {wanted!r}{hint}", param_hint=f"'--{kind}'")
+        raise unknown(kind, wanted, known, f"'--{kind}'")
+
+
+def unknown(kind: Kind, wanted: str, known: Sequence[str], option: str) -> typer.BadParameter:
+    """What to say of a name nobody registered: what may have been meant."""
+    short = {full.rpartition(".")[2]: full for full in known}
+    close = get_close_matches(wanted, known) or [short[each] for each in get_close_matches(wanted, list(short))]
+    hint = f"did you mean {' or '.join(close)}?" if close else f"`handspan {kind}s` lists them"
+    return typer.BadParameter(f"there is no {kind} {wanted!r}; {hint}", param_hint=option)
 
 
 async def refuse_unknown_type(db: DatabaseService, error_type: str) -> None:

@@ -10,18 +10,31 @@ from rich.text import Text
 from whenever import Instant
 
 from handspan.cli.figures import ago, amount, count, newest, took
-from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, Until, ask, moment, now, period
-from handspan.cli.output import CRASHED, PALE, show, show_json
-from handspan.cli.run_words import (
+from handspan.cli.options import (
+    A_DAY,
+    DEFAULT_DB,
     App,
+    Db,
     Handler,
     Job,
+    Json,
+    Limit,
+    Since,
+    Until,
+    ask,
+    moment,
+    now,
+    period,
+)
+from handspan.cli.output import CRASHED, PALE, show, show_json
+from handspan.cli.run_words import (
     StatusOption,
     local,
     minute_of,
     refuse_unknown,
     refuse_unknown_type,
     run_table,
+    short_trace,
     status_of,
 )
 from handspan.cli.table import Table, figure, name, text, word
@@ -39,7 +52,6 @@ __all__ = ["duration_ms", "running", "runs", "slow"]
 
 LISTED: Final = 20
 LISTED_AT_ONCE: Final = 100
-A_DAY: Final = "24h"
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(us|µs|ms|s|m|h)?", re.IGNORECASE)
 _IN_MS: Final = {"us": 0.001, "µs": 0.001, "ms": 1.0, "s": 1e3, "m": 6e4, "h": 3.6e6, "": 1.0}
@@ -262,10 +274,10 @@ def _running(found: Moment, at: Instant, when: str | None) -> Iterator[Part]:
     for run in found.finished:
         table.add(ago(run.started_at, at), Text(MARKS[run.kind], style=PALE), title(run, service=several),
                   took(run.duration_ms), f"{run.status}, {ago(run.ended_at, at)}",
-                  Text(run.trace_id[:12], style=PALE))  # fmt: skip
+                  short_trace(run.trace_id))  # fmt: skip
     for flying in found.in_flight:
         table.add(ago(flying.started_at, at), Text(MARKS[flying.kind], style=PALE), title(flying, service=several),
-                  took(flying.running_s * 1000), _still(flying), Text(flying.trace_id[:12], style=PALE))  # fmt: skip
+                  took(flying.running_s * 1000), _still(flying), short_trace(flying.trace_id))  # fmt: skip
     yield table
     if found.more:
         yield Text("There were more: --limit shows them.", style=PALE)

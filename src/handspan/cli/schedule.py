@@ -9,9 +9,8 @@ from whenever import Instant
 
 from handspan.cli.figures import ago, count, one_line, took
 from handspan.cli.figures import until as due
-from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
+from handspan.cli.options import A_DAY, DEFAULT_DB, App, Db, Json, Limit, Since, Until, ask, now, period
 from handspan.cli.output import FAILED, PALE, failed, pale_zero, show, show_json
-from handspan.cli.reports import App
 from handspan.cli.table import Table, figure, name, text
 from handspan.cli.words import several_services, title
 from handspan.store.queries.punctuality import punctuality
@@ -30,11 +29,11 @@ def schedule(
     trouble: Annotated[
         bool, typer.Option("--trouble", help="Only what was late, left out or missed, is overdue, or never ran.")
     ] = False,
-    since: Since = "24h",
+    since: Since = A_DAY,
     until: Until = None,
     limit: Limit = LISTED,
 ) -> None:
-    """Each job: was it late, left out or missed, and when does it run next."""
+    """Each job: was it late, left out or missed; when it runs next."""
     at = now()
 
     async def question(service: DatabaseService) -> tuple[list[JobSchedule], str]:

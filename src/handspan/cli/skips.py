@@ -8,10 +8,12 @@ from rich.text import Text
 from whenever import Instant
 
 from handspan.cli.figures import ago, amount, count, one_line
-from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
+from handspan.cli.options import A_DAY, DEFAULT_DB, App, Db, Handler, Job, Json, Limit, Since, Until, ask, now, period
 from handspan.cli.output import PALE, show, show_json
 from handspan.cli.run_words import refuse_unknown
 from handspan.cli.table import Table, figure, name, text, word
+from handspan.cli.views import MARKS
+from handspan.cli.words import several_services, title
 from handspan.store.queries.runs import RunFilter
 from handspan.store.queries.schedule import SkipCount
 from handspan.store.queries.skips import SkipPage, SkipRow, SkipSum, list_skips, sum_skips
@@ -19,23 +21,15 @@ from handspan.store.service import DatabaseService
 
 __all__ = ["skips", "sum_in_words"]
 
-A_DAY: Final = "24h"
 LISTED: Final = 50
-MARKS: Final = {"handler": "on", "job": "at"}  # as of runs: on an event, at a time
-
-App = Annotated[str | None, typer.Option("--app", metavar="KEY", help="Only of this app.")]
-HandlerName = Annotated[
-    str | None, typer.Option("--handler", metavar="NAME", help="Only of this handler: name or app.name, * and ?.")
-]
-JobName = Annotated[str | None, typer.Option("--job", metavar="NAME", help="Only of this job, likewise.")]
 
 
 def skips(
-    db: Db = DEFAULT_DB, json: Json = False, handler: HandlerName = None, job: JobName = None, app: App = None,
+    db: Db = DEFAULT_DB, json: Json = False, handler: Handler = None, job: Job = None, app: App = None,
     since: Since = A_DAY, until: Until = None, limit: Limit = LISTED,
     hourly: Annotated[bool, typer.Option("--hourly", help="Entry by entry, newest hours first.")] = False,
 ) -> None:  # fmt: skip
-    """What did not run, and why: refused, swallowed, missed, overlapped, due while the process was down."""
+    """What did not run, and why: refused, too soon, missed."""
     at, which = now(), RunFilter(handler, job, app)
 
     async def question(service: DatabaseService) -> tuple[SkipPage, list[SkipSum], str]:
@@ -72,7 +66,7 @@ def _view(
     yield ""
     table = Table(figure("last"), word(""), name("skipped"), figure("times"), text("why"), figure("first"))
     rows: Sequence[SkipRow | SkipSum] = (found.skips if by_whom is None else by_whom)[:limit]
-    several = len({skip.service for skip in rows}) > 1
+    several = several_services(rows)
     for skip in rows:
         table.add(ago(skip.last_at, at), Text(MARKS[skip.kind], style=PALE), _title(skip, service=several),
                   count(skip.count), one_line(skip.words), Text(ago(skip.first_at, at), style=PALE))  # fmt: skip
@@ -90,5 +84,4 @@ def _view(
 def _title(skip: SkipRow | SkipSum, *, service: bool) -> Text:
     if skip.name is None:
         return Text(f"{skip.kind} {skip.registration_id} (pruned)", style=PALE)
-    instance = f" #{skip.instance_index}" if skip.instance_index else ""
-    return Text(one_line(f"{skip.service}/" * service + f"{skip.app_key}.{skip.name}{instance}"))
+    return title(skip, service=service)

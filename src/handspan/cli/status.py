@@ -35,7 +35,7 @@ def status(
         bool, typer.Option("--check", help="Only what needs a look; exit code 1 if anything does.")
     ] = False,
 ) -> int:
-    """What needs a look; then what ran, what failed, who records, and how the file is."""
+    """What needs a look, what ran, what failed, who records."""
     at = now()
     thresholds = Thresholds.of(Settings.load())
     asked = since or f"{thresholds.window_hours}h"

@@ -9,7 +9,7 @@ from whenever import Instant
 from handspan.cli.figures import ago, amount, count, one_line, size, took
 from handspan.cli.incidents_view import incident_table
 from handspan.cli.output import CRASHED, FAILED, PALE, failed, pale_zero
-from handspan.cli.table import Table, figure, name, text, word
+from handspan.cli.table import Facts, Table, figure, name, text, word
 from handspan.cli.views import START_HINT
 from handspan.store.queries.error_groups import ErrorGroupRow
 from handspan.store.queries.sessions import SessionSummary
@@ -80,7 +80,7 @@ def figures(found: Status, at: Instant, words: str, *, past: bool = False) -> It
         if len(found.incidents) == RECENT_INCIDENTS:
             yield Text("The newest of the last 7 d: `handspan incidents` has them all.", style=PALE)
     yield ""
-    facts = Table(word(""), text(""))
+    facts = Facts()
     live = [session for session in found.sessions if session.state == "live"]
     for session in live:
         facts.add("recording", _live_words(session))
@@ -90,7 +90,7 @@ def figures(found: Status, at: Instant, words: str, *, past: bool = False) -> It
         facts.add("waiting", Text(waiting, style=FAILED))
     facts.add("lost", _losses(found))
     facts.add("file", f"{found.store.path}, {size(found.store.live_bytes)}, schema {found.store.schema_revision}")
-    yield _Headless(facts)
+    yield facts
     for path in found.set_aside:
         yield Text(f"A damaged file was set aside as {path}. Saved what you need of it? Then it may go.", style=PALE)
 
@@ -171,14 +171,3 @@ def _losses(found: Status) -> Text:
     total = sum(loss.count for loss in losses)
     where = "" if worst.stage == "store" else f" to {worst.stage}"
     return Text(f"{amount(total, 'record')}, most for {worst.reason}{where}: `handspan losses`", style=FAILED)
-
-
-class _Headless(Table):
-    """A table of facts: no head."""
-
-    def __init__(self, table: Table) -> None:
-        super().__init__()
-        self._table = table
-
-    def lines(self, width: int) -> list[Text]:
-        return self._table.lines(width)[1:]

@@ -11,7 +11,7 @@ from rich.text import Text
 from whenever import Instant
 
 from handspan.cli.figures import amount, count, one_line, took
-from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
+from handspan.cli.options import A_DAY, DEFAULT_DB, App, Db, Json, Limit, Since, Until, ask, now, period
 from handspan.cli.output import FAILED, PALE, failed, pale_zero, show, show_json
 from handspan.cli.table import Table, figure, name
 from handspan.cli.words import coverage
@@ -69,12 +69,12 @@ def totals(
     db: Db = DEFAULT_DB,
     json: Json = False,
     by: Annotated[Apart, typer.Option("--by", help="What is added up apart.")] = Apart.KIND,
-    app: Annotated[str | None, typer.Option("--app", metavar="KEY", help="Only of this app.")] = None,
-    since: Since = "24h",
+    app: App = None,
+    since: Since = A_DAY,
     until: Until = None,
     limit: Limit = LISTED,
 ) -> None:
-    """What ran, added up: how many, how many failed, how long they took."""
+    """What ran, added up: by app, version, session, hour or day."""
     at = now()
 
     async def question(service: DatabaseService) -> Added:

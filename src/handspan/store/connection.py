@@ -68,6 +68,7 @@ def prepare_writer(conn: sqlite3.Connection) -> None:
     conn.execute("PRAGMA analysis_limit = 400").fetchone()  # what PRAGMA optimize looks at: 10 M rows take seconds
     conn.execute("PRAGMA synchronous = NORMAL")  # with WAL: a power cut may lose the last commits, never the file
     conn.execute("PRAGMA foreign_keys = ON")
+    conn.text_factory = lambda octets: octets.decode("utf-8", "replace")  # a bit flipped in one text must not stop all
 
 
 def optimize(conn: sqlite3.Connection) -> None:
