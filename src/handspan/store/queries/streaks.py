@@ -84,7 +84,7 @@ async def streak(db: DatabaseService, kind: Kind, registration_id: int, now: Ins
     recent = await db.fetch_one(_SQL[f"{kind}_recent"], {"id": registration_id, "until": until, "looked": LOOKED})
     success, within = await _last(db, kind, registration_id, "success", until, recent["success"])
     failure, _ = await _last(db, kind, registration_id, "error", until, recent["failure"])
-    if failure is None or (success is not None and failure < success + within):
+    if failure is None or (success is not None and failure < success + max(within, SLACK)):
         return Streak(False, 0, False, None, instant(success), instant(failure), within)
     begins = -1e308 if success is None else success + max(within, SLACK)
     first = await _value(db, f"{kind}_first_failure", id=registration_id, since=begins, until=until)
