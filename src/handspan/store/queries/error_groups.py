@@ -18,6 +18,7 @@ from handspan.store.statements import statements
 
 __all__ = [
     "ErrorGroupRow",
+    "Failure",
     "GroupFilter",
     "GroupKey",
     "GroupOrder",
@@ -27,6 +28,7 @@ __all__ = [
     "Trend",
     "WholeGroup",
     "group_runs",
+    "groups_of",
     "list_groups",
     "whole_group",
 ]
@@ -85,6 +87,20 @@ class ErrorGroupRow:
     resolved_at: Instant | None
     regressed_at: Instant | None
     trend: Trend
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A group as its registration shows it."""
+
+    id: int
+    error_type: str
+    message: str
+    count: int
+    """Ever."""
+    in_window: int
+    first_seen_at: Instant
+    last_seen_at: Instant
 
 
 @dataclass(frozen=True)
@@ -201,6 +217,19 @@ async def group_runs(
     return RunPage(page, page[-1].key if len(runs) > limit else None)
 
 
+async def groups_of(
+    db: DatabaseService, kind: Kind, registration_id: int, window: Window, *, limit: int
+) -> list[Failure]:
+    """One registration's, whenever they were seen, the newest first."""
+    mine = (kind, registration_id)
+    rows = await _rows(db, window, GroupFilter(), by="last_seen", limit=limit, registration=mine)
+    return [
+        Failure(row["id"], row["error_type"], row["message"], row["total"], row["count"],
+                instant(row["first_seen_at"]), instant(row["last_seen_at"]))
+        for row in rows
+    ]  # fmt: skip
+
+
 # --- rows to groups ---------------------------------------------------------------------------------------
 
 
@@ -213,6 +242,7 @@ async def _rows(
     limit: int,
     after: GroupKey | None = None,
     group_id: int | None = None,
+    registration: tuple[Kind | None, int | None] = (None, None),
 ) -> list[dict[str, Any]]:
     ends = window.params()
     params = {
@@ -226,6 +256,8 @@ async def _rows(
         "state": which.state,
         "type": which.error_type,
         "group_id": group_id,
+        "kind": registration[0],
+        "registration_id": registration[1],
         "by": by,
         "limit": limit,
     }

@@ -22,6 +22,7 @@ __all__ = [
     "Sort",
     "Totals",
     "known_names",
+    "last_days",
     "list_handlers",
     "list_jobs",
     "registration_totals",
@@ -157,6 +158,11 @@ async def known_names(db: DatabaseService, kind: Kind, *, limit: int = 1000) -> 
     return [f"{row['app_key']}.{row['name']}" for row in rows]
 
 
+async def last_days(db: DatabaseService, kind: Kind) -> dict[int, float]:
+    """When the day (UTC) began that each one ran last in, as far as a year tells: also where its runs were pruned."""
+    return {row["registration_id"]: row["day"] for row in await db.fetch_all(_SQL["last_days"], {"kind": kind})}
+
+
 def window_before(window: Window, now: Instant | None) -> Window | None:
     """As long as the window, up to its beginning; None where it has none, or no length."""
     end = window.until or now
@@ -173,7 +179,7 @@ async def _with_figures(
     earlier = window_before(window, now)
     before = None if earlier is None else await by_registration(db, earlier, Which(kind))
     if any(each.last_run_at is None for each in found):
-        days = {row["registration_id"]: row["day"] for row in await db.fetch_all(_SQL["last_days"], {"kind": kind})}
+        days = await last_days(db, kind)
         found = [
             replace(each, last_run_at=instant(days.get(each.id))) if each.last_run_at is None else each
             for each in found

@@ -54,7 +54,7 @@ async def verdict(db: DatabaseService, now: Instant, thresholds: Thresholds | No
         looked=Looked(
             handlers=kinds.count("handler"),
             jobs=kinds.count("job"),
-            runs=sum(hour.runs for hours in facts.hours.values() for hour in hours),
+            runs=sum(sums.runs for sums in facts.sums.values()),
             since=since,
             until=now,
             habit_days=thresholds.habit_days,
