@@ -103,18 +103,20 @@ class Pipeline:
     def close(self, timeout: float, *, dying: bool = False) -> bool:
         """Record what still runs as interrupted, commit, end the session. ``dying``: the process ends with this, and
         what other threads still finish until then is the journal's, for the next start."""
-        self.processor.interrupt_running(self._clock.monotonic_ns(), INTERRUPTED_MESSAGE)
-        if self._logs is not None:
-            self._logs.remove()
-        if self._without_sqlite:
+        try:
+            self.processor.interrupt_running(self._clock.monotonic_ns(), INTERRUPTED_MESSAGE)
+            if self._without_sqlite:
+                self.processor.close()
+                leave_behind(self.processor.queue, self._lock, "forked in the middle of a transaction", keep=True)
+                return False
+            if not dying or not self._settings.journal:
+                self.processor.close()
+            done = self.writer.close(timeout)
             self.processor.close()
-            leave_behind(self.processor.queue, self._lock, "forked in the middle of a transaction", keep=True)
-            return False
-        if not dying or not self._settings.journal:
-            self.processor.close()
-        done = self.writer.close(timeout)
-        self.processor.close()
-        return done
+            return done
+        finally:
+            if self._logs is not None:  # last: a run that still ends has its lines
+                self._logs.remove()
 
     def before_fork(self, until: float) -> bool:
         return self.writer.before_fork(until)

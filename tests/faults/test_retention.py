@@ -128,12 +128,13 @@ def test_an_error_group_outlives_its_runs_by_a_year_and_its_trend_by_ninety_days
 
 
 def test_an_error_group_with_a_run_stays(store):
-    """However long ago: runs may be kept for years."""
+    """However long ago: runs may be kept for years. Its trend stays as long as they."""
     conn, parents = store
     fill(conn, parents, 1, 10, age_days=0, status="error")
     for _ in Retention(conn, days=1_000, max_bytes=10**9).run(NOW + 500 * DAY):
         pass
     assert number_of(conn, "error_groups") == 1
+    assert number_of(conn, "error_group_hours") == 1
 
 
 def test_an_error_group_seen_again_by_the_time_it_goes_stays(store, db):

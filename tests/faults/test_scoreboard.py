@@ -35,6 +35,8 @@ def test_the_fault_costs_what_is_promised_and_no_more(row, tmp_path):
         pytest.param("exit without close", "no-atexit", id="a-commit-that-never-came"),
         pytest.param("exit without close", "lose-some", id="one-run-in-a-hundred"),
         pytest.param("exit without close", "commit-twice", id="rows-that-are-there-twice"),
+        pytest.param("kill -9 under load", "untold", id="rollups-that-are-behind"),
+        pytest.param("kill -9 under load", "silent", id="log-lines-that-are-gone"),
         pytest.param("memory's bound, reached", "no-ledger", id="losses-nobody-counted"),
         pytest.param("memory's bound, reached", "line-per-try", id="a-log-line-for-every-try"),
         pytest.param("hostile exceptions and hooks", "raise-into-the-host", id="an-exception-of-ours-in-the-host"),

@@ -167,6 +167,25 @@ def test_texts_that_no_encoding_knows(store):
     assert "\0" not in message
 
 
+def test_a_failure_in_a_file_whose_name_no_encoding_knows_is_kept(store):
+    """Python shows the undecodable bytes of a path as lone surrogates, in every frame of that file."""
+    traceback = stack("on_motion").replace("/srv/apps", "/srv/l\udcfcfter")
+    commit(store, failing(traceback=traceback), failing(traceback=traceback))
+    ((_, _, frame, _, count),) = groups_of(store[0])
+    assert (frame, count) == ("l/udcfcfter/a.py in on_motion", 2)  # as of the text that is stored
+
+
+@pytest.mark.parametrize("column", ["error_type", "frame"])
+def test_a_bit_flipped_in_a_group_does_not_stop_recording(store, db, column):
+    """No check of SQLite's sees it, and every commit of a new failure reads it."""
+    conn, parents = store
+    commit(store, failing(traceback=stack("a")))
+    conn.execute(f"UPDATE error_groups SET {column} = CAST(x'80ff' AS TEXT)")
+    parents.forget()
+    commit(store, failing(traceback=stack("b")))
+    assert conn.execute("SELECT count FROM error_groups ORDER BY id").fetchall() == [(1,), (1,)]
+
+
 # --- exactly once -------------------------------------------------------------------------------------------
 
 MESSAGES_MADE = ["plain", "after {} tries", "no '{}' here"]

@@ -267,6 +267,27 @@ async def test_an_interrupted_run_keeps_its_lines(make, lines, rows):
         await task
 
 
+async def test_a_run_that_ends_while_the_process_dies_has_its_lines(make, lines, monkeypatch):
+    """SIGTERM closes on a thread while the loop goes on: what is still recorded is recorded whole."""
+
+    async def on(event):
+        log.info("nearly there")
+
+    async with make() as telemetry:
+        writer, handle = telemetry._pipeline.writer, telemetry.register_listener(on, topic="t", app_key="a.B")
+        loop, close = asyncio.get_running_loop(), writer.close
+
+        def meanwhile(timeout):
+            asyncio.run_coroutine_threadsafe(telemetry.execute(InvokeHandler(handle, event=None)), loop).result(10)
+            return close(timeout)
+
+        monkeypatch.setattr(writer, "close", meanwhile)
+        await asyncio.to_thread(telemetry.close_at_once)
+    async with make():
+        assert lines() == ["nearly there"]
+    assert not [each for each in logging.getLogger().handlers if type(each).__module__.startswith("handspan")]
+
+
 def test_a_kill_loses_no_line_of_a_finished_run(child, make, lines):
     """The journal has them with the run's end; the next start stores them. What was in flight takes its own along."""
     process = child(

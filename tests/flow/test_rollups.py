@@ -9,6 +9,7 @@ from contextlib import closing
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
+from msgspec import structs
 
 from handspan.records import ListenerRegistration, ScheduledJobRegistration, Segment, Session, SpanRecord
 from handspan.store.backfill import backfill, is_pending, start_over
@@ -223,6 +224,19 @@ def test_rollups_equal_every_row_ever_committed(tmp_path_factory, steps):
         field.conn.close()
 
 
+@pytest.mark.parametrize("start_ns", [pytest.param(NOW * 10**9 - ns, id=f"{ns}-ns-before") for ns in (1, 100, 1000)])
+def test_a_bucket_is_that_of_the_row(tmp_path, start_ns):
+    """A row's moment is a REAL: 100 ns before the minute are the minute."""
+    field = Field(str(tmp_path / "a.db"))
+    with closing(field.conn):
+        segment = field.segment(1, [(1, 0, 10, "success", None)])
+        segment.records[:] = [structs.replace(record, start_ns=start_ns) for record in segment.records]
+        commit_segment(field.conn, field.parents, segment, NOW)
+        (start,) = field.conn.execute("SELECT execution_start_ts FROM handler_invocations").fetchone()
+        buckets = field.conn.execute("SELECT resolution, bucket_start FROM rollups ORDER BY 1").fetchall()
+        assert buckets == [(resolution, start // resolution * resolution) for resolution in (60, 3600, DAY)]
+
+
 # --- rows from before there were any -------------------------------------------------------------------------
 
 
@@ -262,6 +276,21 @@ def small(conn, parents, rows):
 def in_whole_microseconds(buckets):
     """A row's moments are stored as seconds with a fraction: of what was due when, nanoseconds are gone."""
     return {key: (*row[:7], row[7] and round(row[7], -3), *row[8:]) for key, row in buckets.items()}
+
+
+def test_an_older_text_that_is_damaged_does_not_stop_the_rest(tmp_path):
+    """A flipped bit is no reason to count nothing, nor to prune nothing ever again."""
+    field = Field(str(tmp_path / "a.db"))
+    with closing(field.conn):
+        field.commit(1, [(1, -n, 1000, "ValueError", None) for n in range(9)])
+        field.conn.execute("UPDATE handler_invocations SET error_message = CAST(x'80ff' AS TEXT) WHERE id = 5")
+        for statement in ("UPDATE handler_invocations SET error_group_id = NULL", "DELETE FROM error_groups"):
+            field.conn.execute(statement)
+        start_over(field.conn)
+        for _ in small(field.conn, field.parents, 2):
+            pass
+        assert field.conn.execute("SELECT sum(count) FROM error_groups").fetchone() == (9,)
+        assert not is_pending(field.conn)
 
 
 def test_what_was_not_counted_is_not_pruned(make, db):

@@ -45,6 +45,8 @@ CLOCKS = (
     "run_command",
     "runs_command",
     "roll",
+    "run_command",
+    "runs_command",
     "status",
 )
 """Modules that ask what time it is."""
@@ -158,6 +160,19 @@ def test_second_instance_and_service_are_told_apart(house: str, run: Run) -> Non
     assert "house/lights.on_motion #1" in first
     assert "garage/lights.on_motion" in first
     assert "house/old.on_thing (retired)" in first
+
+
+@pytest.mark.parametrize("command", ["status", "handlers", "errors", "runs", "sessions", "roll", "export"])
+def test_a_bit_flipped_in_a_text_does_not_silence_the_rest(house: str, run: Run, command: str) -> None:
+    """No check of SQLite's sees it; it is shown as what it is, beside all that is well."""
+    with closing(sqlite3.connect(house)) as conn:
+        for table, column in (("listeners", "name"), ("sessions", "host"), ("error_groups", "message")):
+            conn.execute(f"UPDATE {table} SET {column} = CAST(x'41ff80' AS TEXT) WHERE id = 1")
+        conn.execute("UPDATE handler_invocations SET error_message = CAST(x'41ff80' AS TEXT) WHERE status = 'error'")
+        conn.commit()
+    code, out, err = run(command, "--db", house)
+    assert (code, err) == (0, "")
+    assert out
 
 
 def colours(out: str) -> set[str]:

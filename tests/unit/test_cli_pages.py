@@ -1,5 +1,6 @@
 """``handler``, ``job`` and ``roll``: what they say, how they are drawn, and what they do with what is odd."""
 
+import itertools
 import json
 import re
 import sqlite3
@@ -302,6 +303,16 @@ def test_no_line_is_wider_than_the_terminal(house, run, monkeypatch, command, wi
     assert max(cell_len(line) for line in out.splitlines()) <= width
     if command == ["roll"]:
         assert len(rows_of(out)) == 8
+
+
+def test_a_name_without_end_costs_the_roll_nothing(house, run, monkeypatch):
+    """Cut to its place at once, not a character at a time."""
+    change(house, "UPDATE listeners SET name = ? WHERE id = 2", "n" * 100_000)
+    calls = itertools.count()
+    monkeypatch.setattr("handspan.cli.roll_view.cell_len", lambda text: next(calls) * 0 + cell_len(text))
+    code, out, _ = run("roll")
+    assert (code, len(rows_of(out))) == (0, 8)
+    assert next(calls) < 1000
 
 
 def test_the_roll_fills_the_terminal(house, run, monkeypatch):

@@ -52,6 +52,27 @@ def alone(path: str, *args: str, stdin: str = "") -> subprocess.CompletedProcess
     )  # fmt: skip
 
 
+COMMANDS = "".join(map(chr, (0x1B, 0x7F, 0x9B, 0x202E, 0x2066, 0x200B, 0x2028, 0xFEFF))) + "\t\n\u5bb6"
+HOSTILE = "SELECT char(27, 127, 155, 8238, 8294, 8203, 8232, 65279, 9, 10, 23478) AS said"
+
+
+def test_json_commands_no_terminal(house: str, run: Run) -> None:
+    """C1 controls and what turns a line around are escaped, and mean the same to a program."""
+    _, out, _ = run("sql", HOSTILE, "--json")
+    assert json.loads(out)["rows"] == [[COMMANDS]]
+    assert all(char.isprintable() or char == "\n" for char in out)
+
+
+def test_csv_commands_no_terminal_and_is_whole_in_a_pipe(house: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody looks, or a program reads."""
+    _, piped, _ = run("sql", HOSTILE, "--csv")
+    assert list(csv.reader(io.StringIO(piped))) == [["said"], [COMMANDS]]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    _, seen, _ = run("sql", HOSTILE, "--csv")
+    assert all(char.isprintable() or char in "\t\n" for char in seen)
+    assert "\u5bb6" in seen
+
+
 # --- answers --------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ alone (the word or the figure stands there too), only on a terminal, and not wit
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
@@ -46,6 +47,11 @@ PALE: Final = "dim"
 STYLE_OF: Final = {"error": FAILED, "cancelled": CANCELLED, "crash": CRASHED, "success": PALE}
 
 
+_UNSEEN: Final = r"\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"  # C1, bidi and the like
+_JSON_LEAVES: Final = re.compile(f"[{_UNSEEN}]")  # as they are, where they command a terminal
+_COMMANDS: Final = re.compile(rf"[\x00-\x08\x0b-\x1f{_UNSEEN}]")
+
+
 class PipeClosedError(Exception):
     """Whoever read the output has had enough."""
 
@@ -68,18 +74,22 @@ def show(*parts: str | Text | Table | Iterable[str | Text]) -> None:
 
 
 def say(line: str) -> None:
-    """As it is, however long: for copying."""
-    _write(line + "\n")
+    """As it is, however long: for copying. On a terminal without what would command it."""
+    _write((_COMMANDS.sub("\N{REPLACEMENT CHARACTER}", line) if sys.stdout.isatty() else line) + "\n")
 
 
 def show_json(document: dict[str, Any]) -> None:
-    text = json.dumps(as_json(document), indent=2, ensure_ascii=not _speaks_utf8(), allow_nan=False)
-    _write(text + "\n")
+    _write(_json(document, indent=2) + "\n")
 
 
 def json_line(value: Any) -> str:
     """A document that is one line of many."""
-    return json.dumps(as_json(value), ensure_ascii=not _speaks_utf8(), allow_nan=False)
+    return _json(value)
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    text = json.dumps(as_json(value), indent=indent, ensure_ascii=not _speaks_utf8(), allow_nan=False)
+    return _JSON_LEAVES.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def as_json(value: Any) -> Any:

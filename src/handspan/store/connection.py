@@ -25,6 +25,7 @@ __all__ = [
     "APPLICATION_ID",
     "WAL_AUTOCHECKPOINT_PAGES",
     "FileState",
+    "as_text",
     "connect",
     "explain",
     "explained",
@@ -68,6 +69,12 @@ def prepare_writer(conn: sqlite3.Connection) -> None:
     conn.execute("PRAGMA analysis_limit = 400").fetchone()  # what PRAGMA optimize looks at: 10 M rows take seconds
     conn.execute("PRAGMA synchronous = NORMAL")  # with WAL: a power cut may lose the last commits, never the file
     conn.execute("PRAGMA foreign_keys = ON")
+    conn.text_factory = as_text
+
+
+def as_text(octets: bytes) -> str:
+    """A bit flipped in one text must not stop everything that reads it: no check of SQLite's sees that."""
+    return octets.decode("utf-8", "replace")
 
 
 def optimize(conn: sqlite3.Connection) -> None:

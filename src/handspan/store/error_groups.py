@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, NamedTuple
 
+from handspan.serialize import clean_text
 from handspan.store.grouping import LONGEST, LOOKED_AT, application_frame, fingerprint, normalise
 from handspan.store.statements import statements
 
@@ -37,7 +38,7 @@ _Parent = tuple[str, int]
 
 
 class Failure(NamedTuple):
-    """A failing row, as far as its group is concerned. Texts as they are stored."""
+    """A failing row, as far as its group is concerned. Texts as they are stored, but for the traceback's."""
 
     kind: str
     """``handler`` or ``job``."""
@@ -179,7 +180,7 @@ class ErrorGroups:
         frame = None
         if failure.traceback_id is not None and failure.traceback_text is not None:
             if failure.traceback_id not in self._frames:
-                self._frames[failure.traceback_id] = application_frame(failure.traceback_text)
+                self._frames[failure.traceback_id] = application_frame(clean_text(failure.traceback_text))
             self._frames.move_to_end(failure.traceback_id)
             frame = self._frames[failure.traceback_id]
         return _Seen((failure.error_type or "error")[:LONGEST], frame, normalise(failure.error_message or ""))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from handspan.errors import DatabaseError, QueryTimeoutError
-from handspan.store.connection import explained
+from handspan.store.connection import as_text, explained
 from handspan.store.reader import ReadingConnection
 from handspan.store.reading import fingerprint, open_quietly, open_reader
 
@@ -93,7 +93,7 @@ def _ask(conn: ReadingConnection, path: str, sql: str, limit: int, ends: float, 
     conn.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, LARGEST_SQL)
     conn.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, LARGEST_PATTERN)
     conn.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-    conn.text_factory = lambda octets: octets.decode("utf-8", "replace")
+    conn.text_factory = as_text
     conn.row_factory = None
     conn.asks = lambda: time.monotonic() >= ends
     conn.set_authorizer(_authorize)

@@ -51,7 +51,7 @@ class Keep:
         return cls(
             runs, min(runs, now - SESSION_DAYS * DAY), min(runs - SESSION_DAYS * DAY, now - LEDGER_DAYS * DAY),
             {60: runs // HOUR * HOUR, HOUR: hours // DAY * DAY, DAY: a_day // DAY * DAY},
-            min(runs, now - GROUP_DAYS * DAY), now - GROUP_HOUR_DAYS * DAY,
+            min(runs, now - GROUP_DAYS * DAY), now - max(days, GROUP_HOUR_DAYS) * DAY,
             now - max(days, SKIP_DAYS) * DAY,
         )  # fmt: skip
 

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from handspan.errors import CorruptDatabaseError, DatabaseError, MissingDatabaseError, NotADatabaseError
 from handspan.store import schema
-from handspan.store.connection import explained, file_state, read_only_uri
+from handspan.store.connection import as_text, explained, file_state, read_only_uri
 from handspan.store.provenance import looks_like_ours
 from handspan.store.reader import ReadingConnection
 
@@ -114,7 +114,7 @@ def _connect(path: str, *, immutable: bool) -> ReadingConnection:
             check_same_thread=False,
             factory=ReadingConnection,
         )
-        conn.row_factory = sqlite3.Row
+        conn.row_factory, conn.text_factory = sqlite3.Row, as_text
         conn.execute("PRAGMA schema_version").fetchone()  # the first read of the file: is it one at all?
     except sqlite3.Error as error:
         if conn is not None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from handspan.records import Session
 from handspan.store.around_damage import highest_id, readable, rows_in_index
-from handspan.store.connection import read_only_uri
+from handspan.store.connection import as_text, read_only_uri
 from handspan.store.liveness import is_alive
 from handspan.store.parents import Parents
 from handspan.store.statements import statements
@@ -64,7 +64,7 @@ def read_remains(aside: str, path: str, seconds: float = READ_SECONDS) -> Remain
     uri = read_only_uri(aside) + ("" if os.path.exists(f"{aside}-wal") else "&immutable=1")
     try:
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as conn:
-            conn.text_factory = lambda raw: raw.decode("utf-8", "replace")
+            conn.text_factory = as_text
             conn.set_progress_handler(lambda: time.monotonic() >= ends, CHECK_EVERY)
             _read(conn, path, found)
             found.complete = True

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, Literal, NamedTuple
 
+from handspan.clock import to_epoch
 from handspan.records import CANCELLED, ERROR, SpanRecord
 from handspan.store.histogram import Histogram, decode, encode, histogram_of
 from handspan.store.statements import statements
@@ -27,7 +28,7 @@ __all__ = ["LARGEST", "RESOLUTIONS", "Bucket", "Key", "Kind", "Rollups", "bucket
 _SQL: Final = statements("sql/rollups.sql")
 
 Kind = Literal["handler", "job"]
-MINUTE_NS: Final = 60 * 10**9
+MINUTE: Final = 60
 RESOLUTIONS: Final = (60, 3600, 86_400)  # seconds
 LATE_NS: Final = 5 * 10**9  # after it was due: past what a busy loop or a slow commit explains
 LONGEST_NS: Final = 10**16  # 116 days, for one run: a bucket of 900 of them still fits into 64 bits
@@ -130,9 +131,9 @@ class Rollups:
 
     def count(self, kind: Kind, session_id: int, records: list[SpanRecord], parent_id: Callable[[int], int]) -> None:
         """Runs whose rows this transaction inserts."""
-        together: defaultdict[tuple[int, int], list[SpanRecord]] = defaultdict(list)
-        for record in records:
-            together[record.registration, record.start_ns // MINUTE_NS].append(record)
+        together: defaultdict[tuple[int, float], list[SpanRecord]] = defaultdict(list)
+        for record in records:  # by the row's own moment: a REAL may round the last 100 ns of a minute into the next
+            together[record.registration, to_epoch(record.start_ns) // MINUTE].append(record)
         for (number, minute), runs in together.items():
             bucket = bucket_of_runs([run.duration_ns for run in runs])
             for run in runs:
@@ -147,7 +148,7 @@ class Rollups:
                 if delay is not None:
                     bucket.max_delay_ns = min(max(bucket.max_delay_ns or 0, delay), LARGEST)
                     bucket.late += run.scheduled_ns is not None and delay > LATE_NS
-            self.add(kind, parent_id(number), session_id, minute * 60, bucket)
+            self.add(kind, parent_id(number), session_id, int(minute) * MINUTE, bucket)
 
     def add(self, kind: Kind, registration_id: int, session_id: int, minute: int, bucket: Bucket) -> None:
         """Into its minute, hour and day. ``minute``: its beginning, in epoch seconds."""

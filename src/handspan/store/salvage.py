@@ -20,7 +20,7 @@ from handspan.errors import CorruptDatabaseError, HandspanError, MissingDatabase
 from handspan.records import Orphan, Session
 from handspan.store.around_damage import highest_id, readable, rows_in_index
 from handspan.store.backfill import start_over
-from handspan.store.connection import explained
+from handspan.store.connection import as_text, explained
 from handspan.store.opening import open_for_writing
 from handspan.store.parents import Parents
 from handspan.store.sessions import SessionLife
@@ -132,7 +132,7 @@ def _opened(copy: str, source: str, like: bytes) -> sqlite3.Connection:
     for attempt in (_as_it_is, _without_log, _with_fresh_schema):
         attempt(copy, like)
         conn = sqlite3.connect(copy, isolation_level=None)
-        conn.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        conn.text_factory = as_text
         try:
             (tables,) = conn.execute(_COUNT_TABLES).fetchone()
         except sqlite3.Error as error:

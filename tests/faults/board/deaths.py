@@ -15,7 +15,10 @@ def _chains(tries: int) -> list[int]:
     return [min(CHAIN, tries - begun) for begun in range(0, tries, CHAIN)]
 
 
-@row("kill -9 under load", tries=3, full=200, switches=("journal-off", "no-burial", "commit-twice", "lose-some"))
+@row(
+    "kill -9 under load", tries=3, full=200,
+    switches=("journal-off", "no-burial", "commit-twice", "lose-some", "untold", "silent"),
+)  # fmt: skip
 def kill_under_load(field: Field, result: Result, tries: int) -> None:
     """At a random instant, several thousand runs a second going on; the next start replays, and is killed, too."""
     for links in _chains(tries):

@@ -5,6 +5,7 @@ after ``execute()`` returned.
 """
 
 import asyncio
+import logging
 import random
 import threading
 from collections.abc import Callable
@@ -14,10 +15,12 @@ from opentelemetry import trace
 
 import handspan
 from board.account import Book
+from board.told import LINES
 from handspan import ExecuteJob, InvokeHandler
 
 TICK = 0.01  # seconds; what a tick does is below
 APP = "board.House"
+log = logging.getLogger("board")
 
 
 class Unprintable(Exception):
@@ -79,7 +82,9 @@ class House:
         trace.get_current_span().set_attribute("room", "kitchen" * self.options.get("fat", 1))
         with self.tracer.start_as_current_span("child") as span:
             span.set_attribute("n", 1)
+            log.info("A line of the child's")
             await asyncio.sleep(0)
+        log.info("A line of the run's, and that is %s", LINES)
         self.book.child(span.get_span_context().span_id)
 
     def on_plain(self, box: list[int]) -> None:

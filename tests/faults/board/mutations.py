@@ -21,7 +21,9 @@ import handspan.store.sessions
 import handspan.store.writer
 from board.clock import JumpingClock
 from handspan.executor import CommandExecutor
+from handspan.recording.logs import RunLogs
 from handspan.recording.queue import SegmentQueue
+from handspan.store.rollups import Rollups
 from handspan.store.writer import Writer
 
 MUTATIONS: dict[str, Callable[[], None]] = {}
@@ -219,3 +221,35 @@ def failures_forgotten() -> None:
         return append
 
     replaced(SegmentQueue, "append", make)
+
+
+@mutation
+def untold() -> None:
+    """Every third commit's figures come to nothing: its rows are there, and rollups know nothing of them."""
+    count = itertools.count(1)
+
+    def make(real: Any) -> Any:
+        def write(self: Any) -> None:
+            if next(count) % 3:
+                real(self)
+            else:
+                self._added.clear()
+
+        return write
+
+    replaced(Rollups, "write", make)
+
+
+@mutation
+def silent() -> None:
+    """One line of a run in ten is not kept."""
+    count = itertools.count(1)
+
+    def make(real: Any) -> Any:
+        def add(self: Any, line: Any) -> None:
+            if next(count) % 10:
+                real(self, line)
+
+        return add
+
+    replaced(RunLogs, "add", make)

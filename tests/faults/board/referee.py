@@ -2,7 +2,8 @@
 
 ``lost``: returned to its caller, and neither a row nor in the ledger. ``duplicated``: in the file twice.
 ``wrong``: the row tells another story than the caller was told. ``unaccounted``: what is missing in the ledger's
-equation, rows + running + losses = started, of each session. Reads SQLite's file with SQLite and nothing else.
+equation, rows + running + losses = started, of each session. What the file tells of runs elsewhere (rollups, error
+groups, log lines) is ``wrong``, too, where the rows say otherwise. Reads SQLite's file with SQLite and nothing else.
 """
 
 import sqlite3
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from board.account import Account, read_account
+from board.told import Told, listen
 
 INTERRUPTED = "ProcessInterrupted"
 LONGEST_MS = 3_600_000  # no run of ours takes an hour: a duration beyond came from a clock that was moved
@@ -65,6 +67,7 @@ class Stored:
     losses: Counter[tuple[int, str]] = field(default_factory=Counter)
     duplicated: int = 0
     problems: list[str] = field(default_factory=list)
+    told: Told = field(default_factory=Told)
 
 
 def read_file(path: Path, *, checked: bool = True) -> Stored:
@@ -94,13 +97,16 @@ def read_file(path: Path, *, checked: bool = True) -> Stored:
             found.sessions[version, pid] = number, reason
         for session, kind, count in conn.execute("SELECT session_id, kind, count FROM losses WHERE stage = 'store'"):
             found.losses[session, kind] += count
+        if checked:
+            found.told = listen(conn)
     return found
 
 
 def judge(db: Path, expected: list[Expected], *, gone: list[Path] = ()) -> Verdict:  # type: ignore[assignment]
     """``gone``: files that somebody took away; what they hold went with them, and only that."""
     found, verdict = read_file(db), Verdict()
-    verdict.problems += found.problems
+    verdict.problems += found.problems + found.told.problems
+    verdict.wrong = found.told.wrong
     verdict.duplicated = found.duplicated
     taken: set[int] = set()
     for path in gone:

@@ -53,7 +53,8 @@ class Worker:
         began = time.monotonic()
         self.telemetry = handspan.Telemetry(
             self.config["db"], service_name="board", service_version=self.config["name"], clock=JumpingClock(),
-            db_retention_days=36_500, db_max_size_mb=100_000, **self.config["settings"],
+            db_retention_days=36_500, db_max_size_mb=100_000, hourly_rollup_days=36_500, daily_rollup_days=36_500,
+            **self.config["settings"],
         )  # fmt: skip
         say("opening")
         await self.telemetry.__aenter__()

@@ -118,6 +118,8 @@ class GroupFilter:
     app: str | None = None
     name: str | None = None
     state: GroupState | None = None
+    error_type: str | None = None
+    """Likewise with ``*`` and ``?``."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,8 @@ async def list_groups(
 async def whole_group(
     db: DatabaseService, at: Instant, group_id: int, window: Window = ALL_TIME, *, limit: int = 10
 ) -> WholeGroup | None:
-    """None if there is no such group. ``window`` is what its count and trend are of; all else is of all time."""
+    """None if there is no such group. ``window`` is what its count and trend are of, and its runs
+    are those up to the end of that; all else is of all time."""
     rows = await _rows(db, window, GroupFilter(), by="last_seen", limit=1, group_id=group_id)
     if not rows:
         return None
@@ -192,7 +195,7 @@ async def whole_group(
                      **{name: row[name] for name in ("session_id", "service_version", "count")})
         for row in await db.fetch_all(_SQL["group_sessions"], params)
     ]  # fmt: skip
-    runs = await group_runs(db, group.kind, group_id, limit=limit)
+    runs = await group_runs(db, group.kind, group_id, Window(until=window.until), limit=limit)
     return WholeGroup(group, rest["sample_trace_id"], rest["sample_span_id"], rest["traceback"], sessions, runs)
 
 
@@ -251,6 +254,7 @@ async def _rows(
         "app": which.app,
         "name": which.name,
         "state": which.state,
+        "type": which.error_type,
         "group_id": group_id,
         "kind": registration[0],
         "registration_id": registration[1],

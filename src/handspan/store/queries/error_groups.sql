@@ -35,6 +35,7 @@ counted AS MATERIALIZED (
                WHEN :registration_id IS NOT NULL THEN g.kind = :kind AND g.registration_id = :registration_id
                ELSE g.last_seen_at >= :since AND g.first_seen_at < :until END
       AND (:app IS NULL OR coalesce(l.app_key, j.app_key) = :app)
+      AND (:type IS NULL OR g.error_type GLOB :type)
       AND (:name IS NULL OR coalesce(l.name, j.job_name) GLOB :name
            OR coalesce(l.app_key, j.app_key) || '.' || coalesce(l.name, j.job_name) GLOB :name)
       AND (:state IS NULL OR :state = CASE WHEN g.regressed_at IS NOT NULL THEN 'regressed'

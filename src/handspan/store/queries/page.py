@@ -12,6 +12,7 @@ from handspan.store.queries.runs import Kind, last_executions, last_invocations
 from handspan.store.queries.schedule import SkipCount, skips_of
 from handspan.store.queries.series import Series, registration_series
 from handspan.store.queries.shapes import Window, instant
+from handspan.store.queries.streaks import Streak, streak
 from handspan.store.queries.tallies import Tally, before, tally
 from handspan.store.service import DatabaseService
 from handspan.store.statements import statements
@@ -90,6 +91,8 @@ class Page:
     running: int
     """Now."""
     running_since: Instant | None
+    streak: Streak
+    """Whether it still failed at the window's end."""
 
 
 async def registrations_named(db: DatabaseService, kind: Kind, name: str) -> list[HandlerFacts] | list[JobFacts]:
@@ -123,6 +126,7 @@ async def page(
         errors=await groups_of(db, kind, registration.id, window, limit=limit),
         skips=await skips_of(db, kind, registration.id, window),
         running=running["running"], running_since=instant(running["since"]),
+        streak=await streak(db, kind, registration.id, min(window.until or at, at)),
     )  # fmt: skip
 
 

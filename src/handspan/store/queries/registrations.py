@@ -31,7 +31,10 @@ __all__ = [
 
 _SQL: Final = statements("queries/registrations.sql")
 
-Sort = Literal["name", "runs", "failed", "p95", "last"]
+Sort = Literal[
+    "name", "runs", "failed", "p95", "last", "p99", "longest", "total", "cancelled", "timeout", "dependency",
+    "interrupted", "late",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -219,6 +222,14 @@ _ORDERS: Final[dict[str, Callable[[HandlerSummary | JobSummary], Any]]] = {
     "runs": lambda each: -each.activity.runs,
     "failed": lambda each: -each.activity.errors,
     "p95": lambda each: -(each.activity.p95_ms or -1.0),
+    "p99": lambda each: -(each.activity.p99_ms or -1.0),
+    "longest": lambda each: -(each.activity.max_ms or -1.0),
+    "total": lambda each: -each.activity.total_ms,
+    "cancelled": lambda each: -each.activity.cancelled,
+    "timeout": lambda each: -each.activity.timeouts,
+    "dependency": lambda each: -each.activity.dependency_failures,
+    "interrupted": lambda each: -each.activity.interrupted,
+    "late": lambda each: -each.activity.late,
     "last": lambda each: -to_epoch(to_ns(each.last_run_at)) if each.last_run_at else 1.0,
 }
 

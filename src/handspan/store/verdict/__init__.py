@@ -1,7 +1,7 @@
 """The verdict: what needs a look, since when, against which habit. The same for command line, API and dashboard.
 
 The rules (``shifts``, ``schedule``, ``recording``) are functions of figures; ``facts`` asks the file for them, and this
-puts the two together. docs/concepts.md describes every rule.
+puts the two together. docs/verdict.md describes every rule.
 """
 
 import asyncio
