@@ -13,8 +13,7 @@ from handspan.cli.options import A_DAY, DEFAULT_DB, App, Db, Json, Limit, Since,
 from handspan.cli.output import FAILED, PALE, failed, pale_zero, show, show_json
 from handspan.cli.table import Table, figure, name, text
 from handspan.cli.words import several_services, title
-from handspan.store.queries.punctuality import punctuality
-from handspan.store.queries.schedule import JobSchedule
+from handspan.store.queries.schedule import JobSchedule, job_schedules
 from handspan.store.service import DatabaseService
 
 __all__ = ["schedule"]
@@ -38,7 +37,7 @@ def schedule(
 
     async def question(service: DatabaseService) -> tuple[list[JobSchedule], str]:
         span = await period(service, since, at, until)
-        found = await punctuality(service, span.window, at, app=app, limit=10_000)
+        found = await job_schedules(service, span.window, at, app=app, limit=10_000)
         return [each for each in found if not trouble or _troubled(each)], span.words
 
     found, words = ask(db, question, app=app)
