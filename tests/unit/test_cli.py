@@ -32,6 +32,10 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 CLOCKS = (
+    "downtime",
+    "failing",
+    "schedule",
+    "totals",
     "skips",
     "errors",
     "busy",
@@ -109,7 +113,7 @@ def keys_of(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("width", [80, 60, 200])
-@pytest.mark.parametrize("command", REPORTS)
+@pytest.mark.parametrize("command", [*REPORTS, "failing", "totals", "schedule", "downtime"])
 def test_no_line_is_wider_than_the_terminal(
     house: str, run: Run, monkeypatch: pytest.MonkeyPatch, command: str, width: int
 ) -> None:
@@ -239,12 +243,12 @@ INCIDENT_KEYS = dict.fromkeys(["id", "kind", "service", "session_id", "started_a
 
 DOCUMENTS: dict[str, Any] = {
     "incidents": {"since": None, "until": None, "incidents": [INCIDENT_KEYS], "more": None},
-    "status": {"since": None, "verdict": VERDICT_KEYS, "status": {
+    "status": {"since": None, "until": None, "verdict": VERDICT_KEYS, "status": {
         "store": dict.fromkeys(["path", "schema_revision", "size_bytes", "live_bytes"]),
         "handlers": KIND_KEYS, "jobs": KIND_KEYS, "running": None, "sessions": [SESSION_KEYS], "errors": [ERROR_KEYS],
         "losses": [dict.fromkeys(["stage", "kind", "reason", "count", "last_hour"])],
         "incidents": [INCIDENT_KEYS],
-        "set_aside": [], "abandoned_journals": None}},
+        "set_aside": [], "abandoned_journals": None, "last_hour": ACTIVITY_KEYS}},
     "handlers": {"since": None, "until": None, "window": WINDOW_KEYS, "more": None, "handlers": [{
         **dict.fromkeys(["id", "service", "app_key", "instance_index", "name", "topic", "handler_method", "debounce",
                          "throttle", "once", "priority", "predicate_description", "source_location",
@@ -268,6 +272,8 @@ DOCUMENTS: dict[str, Any] = {
     "losses": {**dict.fromkeys(["since", "until", "total", "pruned", "abandoned_journals", "entries"]), "losses": [
         dict.fromkeys(["hour", "service", "session_id", "instance_id", "stage", "kind", "reason", "count"])]},
     "skips": {"since": None, "until": None, "entries": None,
+              "by_registration": [dict.fromkeys(["kind", "service", "app_key", "instance_index", "name", "reason",
+                                                 "words", "count", "first_at", "last_at", "registration_id"])],
               "totals": [dict.fromkeys(["reason", "words", "count", "first_at", "last_at"])],
               "skips": [dict.fromkeys(["hour", "kind", "service", "app_key", "instance_index", "name", "reason",
                                        "words", "count", "first_at", "last_at", "registration_id", "session_id"])]},
@@ -301,7 +307,7 @@ def test_json_knows_no_infinity(house: str, run: Run) -> None:
 
 def test_json_of_one_error(house: str, run: Run) -> None:
     """Likewise."""
-    assert keys_of(document(run, "error", "4", "--db", house)) == {"since": None, "error": {
+    assert keys_of(document(run, "error", "4", "--db", house)) == {"since": None, "until": None, "error": {
         "group": ERROR_KEYS, "sample_trace_id": None, "sample_span_id": None, "traceback": None,
         "sessions": [dict.fromkeys(["session_id", "service_version", "started_at", "count", "or_more"])],
         "runs": {"runs": [RUN_KEYS], "after": dict.fromkeys(["started_at", "kind", "id"])}}}  # fmt: skip
@@ -1029,8 +1035,12 @@ def test_skips_say_when_they_are_cut_and_of_whom_nothing_is_left(house: str, run
     with closing(sqlite3.connect(house)) as conn:
         conn.execute("UPDATE skips SET registration_id = 99 WHERE reason = 'down'")
         conn.commit()
-    _, out, _ = run("skips", "--db", house, "--limit", "2")
+    _, out, _ = run("skips", "--db", house, "--limit", "2", "--hourly")
     assert "These are the newest 2 of 4: --limit shows more." in out
+    _, out, _ = run("skips", "--db", house, "--limit", "2")
+    assert "These are the 2 with most: --limit shows more." in out
+    _, out, _ = run("skips", "--db", house, "--limit", "3")
+    assert "--limit shows more" not in out
     _, out, _ = run("skips", "--db", house, "--since", "2d")
     assert "job 99 (pruned)" in out
     assert all(cell_len(line) <= 80 for line in out.splitlines())
