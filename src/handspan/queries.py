@@ -12,7 +12,7 @@ are frozen dataclasses; every list has a limit, every question a deadline (five 
 ``QueryTimeoutError``. Counts are exact, percentiles within 5 %.
 
 =============================================  ==================================================================
-What needs a look, since when?                 ``verdict``
+What needs a look, who is silent, since when?  ``verdict``
 What ran, what failed, who records?            ``summary``
 What did each handler, each job do?            ``list_handlers``, ``list_jobs``
 All about one of them                          ``registrations_named``, then ``page``; ``registration_totals``
@@ -33,7 +33,6 @@ What got slower or fails more?                 ``compare``: ``newest_sessions``,
                                                ``sessions_of_version`` of ``known_versions``, or windows
 Which job was missed, late, is overdue?        ``punctuality``; ``job_schedules``, of whole buckets
 What did not run, and why?                     ``list_skips``, ``sum_skips``, ``skips_of``, ``refusals``
-Who has gone quiet?                            ``quiet``
 Which processes recorded, how did they end?    ``list_sessions``, ``with_counts``, ``live_sessions``
 What was lost? What happened to recording?     ``list_losses``, ``list_ledger``, ``list_incidents``
 When was nothing recorded, and why?            ``downtime``; ``timeline`` of ``grid_of``
@@ -65,6 +64,7 @@ if TYPE_CHECKING:
     from handspan.store.queries.downtime import Gap, Lived, ServiceDowntime, downtime
     from handspan.store.queries.error_groups import (
         ErrorGroupRow,
+        Failure,
         GroupFilter,
         GroupKey,
         GroupOrder,
@@ -87,9 +87,8 @@ if TYPE_CHECKING:
     from handspan.store.queries.logs import LogKey, LogLine, LogPage, run_logs
     from handspan.store.queries.moments import InFlight, Moment, in_flight, running_at
     from handspan.store.queries.one_run import Habit, InFlightDetail, RunDetail, in_flight_detail, run_detail
-    from handspan.store.queries.page import Failure, HandlerFacts, JobFacts, Page, Skip, page, registrations_named
+    from handspan.store.queries.page import HandlerFacts, JobFacts, Page, page, registrations_named
     from handspan.store.queries.punctuality import punctuality
-    from handspan.store.queries.quiet import Silence, quiet
     from handspan.store.queries.records import HandlerInvocationRecord, JobExecutionRecord
     from handspan.store.queries.references import Matches, Reference, find, parse
     from handspan.store.queries.registrations import (
@@ -155,18 +154,18 @@ __all__ = [
     "KindStatus", "LastError", "Latency", "Lived", "LogKey", "LogLine", "LogPage", "Looked", "LossPage", "LossRow",
     "LossTotal", "Matches", "Moment", "Node", "Origin", "Page", "Point", "Reference", "Roll", "RollRow", "Rule",
     "RunDetail", "RunFilter", "RunKey", "RunPage", "RunRow", "Series", "ServiceDowntime", "SessionCounts",
-    "SessionSide", "SessionState", "SessionSummary", "Severity", "Side", "Silence", "Skip", "SkipCount", "SkipPage",
-    "SkipRow", "SkipSum", "Sort", "Status", "StoreStatus", "Streak", "Tally", "TextPage", "Thresholds", "Timeline",
-    "Totals", "Trace", "Trend", "Triggered", "Verdict", "Which", "WholeGroup", "Window", "app_keys", "between",
-    "busiest", "by_registration", "compare", "consequences", "cover", "damage", "downtime", "error_types", "export",
+    "SessionSide", "SessionState", "SessionSummary", "Severity", "Side", "SkipCount", "SkipPage", "SkipRow",
+    "SkipSum", "Sort", "Status", "StoreStatus", "Streak", "Tally", "TextPage", "Thresholds", "Timeline", "Totals",
+    "Trace", "Trend", "Triggered", "Verdict", "Which", "WholeGroup", "Window", "app_keys", "between", "busiest",
+    "by_registration", "compare", "consequences", "cover", "damage", "downtime", "error_types", "export",
     "failed_with", "failing", "failure_counts", "failures_saying", "figures", "find", "grid_of", "group_runs",
     "heatmap", "in_flight", "in_flight_detail", "job_schedules", "known_versions", "last", "last_executions",
     "last_invocations", "lies_beside", "list_groups", "list_handlers", "list_incidents", "list_jobs", "list_ledger",
     "list_losses", "list_sessions", "list_skips", "live_sessions", "newest_sessions", "now", "origin", "overall",
-    "page", "parse", "punctuality", "quiet", "recent_errors", "refusals", "registration_series",
-    "registration_totals", "registrations_named", "roll", "run_detail", "run_logs", "run_page", "running_at",
-    "session_side", "sessions_of_version", "skips_of", "slowest_runs", "store_status", "streak", "sum_skips",
-    "summary", "tally", "timeline", "total_series", "trace", "verdict", "whole_group", "with_counts",
+    "page", "parse", "punctuality", "recent_errors", "refusals", "registration_series", "registration_totals",
+    "registrations_named", "roll", "run_detail", "run_logs", "run_page", "running_at", "session_side",
+    "sessions_of_version", "skips_of", "slowest_runs", "store_status", "streak", "sum_skips", "summary", "tally",
+    "timeline", "total_series", "trace", "verdict", "whole_group", "with_counts",
 ]  # fmt: skip
 
 _HOMES: Final = {
@@ -179,8 +178,8 @@ _HOMES: Final = {
     "queries.cover": "Cover cover",
     "queries.downtime": "Gap Lived ServiceDowntime downtime",
     "queries.error_groups": (
-        "ErrorGroupRow GroupFilter GroupKey GroupOrder GroupPage GroupSession GroupState Trend WholeGroup "
-        "group_runs list_groups whole_group"
+        "ErrorGroupRow Failure GroupFilter GroupKey GroupOrder GroupPage GroupSession GroupState Trend "
+        "WholeGroup group_runs list_groups whole_group"
     ),
     "queries.export": "ExportKind export",
     "queries.failed_with": "error_types failed_with",
@@ -192,9 +191,8 @@ _HOMES: Final = {
     "queries.logs": "LogKey LogLine LogPage run_logs",
     "queries.moments": "InFlight Moment in_flight running_at",
     "queries.one_run": "Habit InFlightDetail RunDetail in_flight_detail run_detail",
-    "queries.page": "Failure HandlerFacts JobFacts Page Skip page registrations_named",
+    "queries.page": "HandlerFacts JobFacts Page page registrations_named",
     "queries.punctuality": "punctuality",
-    "queries.quiet": "Silence quiet",
     "queries.records": "HandlerInvocationRecord JobExecutionRecord",
     "queries.references": "Matches Reference find parse",
     "queries.registrations": (

@@ -24,7 +24,10 @@ from handspan.store import queries as rooms
 from handspan.store import verdict
 
 # Steps of answers, which answer nobody by themselves.
-STEPS = {"kin_of", "known_names", "list_runs", "newest_session_start", "oldest_row", "runs_by_id", "type_known"}
+STEPS = {
+    "groups_of", "kin_of", "known_names", "last_days", "list_runs", "newest_session_start", "oldest_row", "runs_by_id",
+    "skips_by_registration", "type_known", "with_latency",
+}  # fmt: skip
 
 HOMES = [importlib.import_module(f"{rooms.__name__}.{each.name}") for each in pkgutil.iter_modules(rooms.__path__)]
 

@@ -97,8 +97,8 @@ class Search:
     async def within(
         self, buckets: Iterable[Bucket], begins: dict[int, float], *, least_ns: int = 0
     ) -> tuple[list[Bucket], list[Bucket]]:
-        """The finer buckets inside some of one resolution, those with a run of ``least_ns``; and what lies before the first of the finer ones, where only
-        rows tell: nothing, unless those were pruned."""
+        """The finer buckets inside some of one resolution, those with a run of ``least_ns``; and what lies before the
+        first of the finer ones, where only rows tell: nothing, unless those were pruned."""
         opened: list[Bucket] = []
         untold: list[Bucket] = []
         finer, resolution = MINUTES, HOURS
