@@ -12,7 +12,7 @@ are frozen dataclasses; every list has a limit, every question a deadline (five 
 ``QueryTimeoutError``. Counts are exact, percentiles within 5 %.
 
 =============================================  ==================================================================
-What needs a look, since when? Who is quiet?   ``verdict``
+What needs a look, who is silent, since when?  ``verdict``
 What ran, what failed, who records?            ``summary``
 What did each handler, each job do?            ``list_handlers``, ``list_jobs``
 All about one of them                          ``registrations_named``, then ``page``; ``registration_totals``
@@ -177,8 +177,8 @@ _HOMES: Final = {
     "queries.cover": "Cover cover",
     "queries.downtime": "Gap Lived ServiceDowntime downtime",
     "queries.error_groups": (
-        "ErrorGroupRow Failure GroupFilter GroupKey GroupOrder GroupPage GroupSession GroupState Trend WholeGroup "
-        "group_runs list_groups whole_group"
+        "ErrorGroupRow Failure GroupFilter GroupKey GroupOrder GroupPage GroupSession GroupState Trend "
+        "WholeGroup group_runs list_groups whole_group"
     ),
     "queries.export": "ExportKind export",
     "queries.failed_with": "error_types failed_with",

@@ -242,19 +242,19 @@ VERDICT_KEYS = {
 INCIDENT_KEYS = dict.fromkeys(["id", "kind", "service", "session_id", "started_at", "ended_at", "detail", "count"])
 
 DOCUMENTS: dict[str, Any] = {
-    "incidents": {"since": None, "incidents": [INCIDENT_KEYS], "more": None},
+    "incidents": {"since": None, "until": None, "incidents": [INCIDENT_KEYS], "more": None},
     "status": {"since": None, "until": None, "verdict": VERDICT_KEYS, "status": {
         "store": dict.fromkeys(["path", "schema_revision", "size_bytes", "live_bytes"]),
         "handlers": KIND_KEYS, "jobs": KIND_KEYS, "running": None, "sessions": [SESSION_KEYS], "errors": [ERROR_KEYS],
         "losses": [dict.fromkeys(["stage", "kind", "reason", "count", "last_hour"])],
         "incidents": [INCIDENT_KEYS],
         "set_aside": [], "abandoned_journals": None, "last_hour": ACTIVITY_KEYS}},
-    "handlers": {"since": None, "until": None, "window": WINDOW_KEYS, "handlers": [{
+    "handlers": {"since": None, "until": None, "window": WINDOW_KEYS, "more": None, "handlers": [{
         **dict.fromkeys(["id", "service", "app_key", "instance_index", "name", "topic", "handler_method", "debounce",
                          "throttle", "once", "priority", "predicate_description", "source_location",
                          "first_registered_at", "retired_at", "last_run_at"]), "last_error": LAST_ERROR_KEYS,
         "activity": ACTIVITY_KEYS, "before": ACTIVITY_KEYS}]},
-    "jobs": {"since": None, "until": None, "window": WINDOW_KEYS, "jobs": [{
+    "jobs": {"since": None, "until": None, "window": WINDOW_KEYS, "more": None, "jobs": [{
         **dict.fromkeys(["id", "service", "app_key", "instance_index", "name", "handler_method", "trigger_type",
                          "trigger_value", "repeat", "args_json", "kwargs_json", "source_location",
                          "first_registered_at", "retired_at", "next_run_at", "last_run_at"]),
@@ -267,7 +267,7 @@ DOCUMENTS: dict[str, Any] = {
     "runs": {"since": None, "until": None, "runs": [RUN_KEYS], "more": None, "after": None, "looked_back_to": None},
     "errors": {"since": None, "until": None, "groups": [ERROR_KEYS], "more": None, "pending": None,
                "recent": [RUN_KEYS]},
-    "sessions": {"since": None, "until": None, "sessions": [
+    "sessions": {"since": None, "until": None, "more": None, "sessions": [
         {**SESSION_KEYS, "counts": dict.fromkeys(["runs", "errors", "interrupted"])}]},
     "losses": {**dict.fromkeys(["since", "until", "total", "pruned", "abandoned_journals", "entries"]), "losses": [
         dict.fromkeys(["hour", "service", "session_id", "instance_id", "stage", "kind", "reason", "count"])]},
@@ -539,7 +539,7 @@ def test_errors_that_are_none(house: str, run: Run) -> None:
     assert flat(run("errors", "--db", house, "--since", "1m")[1]) == (
         "Nothing failed in the last 1 m. A wider --since may show more."
     )
-    assert "No error matches" in run("errors", "--db", house, "--app", "none")[1]
+    assert "No error matches" in run("errors", "--db", house, "--name", "none")[1]
 
 
 def test_a_list_of_errors_says_that_it_was_cut(house: str, run: Run) -> None:
@@ -863,7 +863,7 @@ def test_demo_speed_that_is_none(run: Run, speed: str) -> None:
 def test_interrupted(house: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C ends it without a word."""
 
-    def interrupt(*args: object) -> None:
+    def interrupt(*args: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("handspan.cli.runs_command.ask", interrupt)
@@ -873,7 +873,7 @@ def test_interrupted(house: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_bug_is_one_line(house: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """What nobody foresaw still ends without a traceback, and says how to get one."""
 
-    def fail(*args: object) -> None:
+    def fail(*args: object, **options: object) -> None:
         raise ZeroDivisionError("of all things")
 
     monkeypatch.setattr("handspan.cli.runs_command.ask", fail)

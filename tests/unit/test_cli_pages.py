@@ -409,7 +409,7 @@ def test_ascii_terminals(house, run, monkeypatch, capsys):
 
 def test_nobody_there(house, run, tmp_path):
     """Why it is empty, and what to do."""
-    assert "No handler or job of 'nope' was here in the last 24 h." in run("roll", "--app", "nope")[1]
+    assert "there is no app 'nope'" in run("roll", "--app", "nope")[2]
     empty = seeded.build(tmp_path / "empty.db", rows=False)
     _, out, _ = run("roll", "--db", empty)
     assert "No handler or job was registered in the last 24 h. Run your application" in flat(out)
