@@ -32,6 +32,7 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _RELATIVE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])", re.IGNORECASE)
 _CLOCK: Final = re.compile(r"\d{1,2}:\d{2}(:\d{2})?")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FAR: Final = datetime(9000, 1, 1, tzinfo=UTC)  # columns of centuries must not leave the calendar
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ async def moment(db: DatabaseService, text: str, at: Instant, option: str) -> In
     relative = _RELATIVE.fullmatch(text)
     if relative is None:
         return _absolute(text, option)
-    ns = to_ns(at) - round(float(relative[1]) * _UNITS[relative[2].lower()] * 1e9)
+    seconds = min(float(relative[1]) * _UNITS[relative[2].lower()], 1e18)  # 400 digits are infinity
+    ns = to_ns(at) - round(seconds * 1e9)
     if ns < 0:
         raise typer.BadParameter(f"{text!r} is further back than 1970", param_hint=option)
     return instant_from_ns(ns)
@@ -102,7 +104,7 @@ def _absolute(text: str, option: str) -> Instant:
     try:
         if _CLOCK.fullmatch(text):
             text = f"{datetime.now(UTC).astimezone():%Y-%m-%d}T{text}"
-        moment = datetime.fromisoformat(text).astimezone(UTC)
+        moment = max(_EPOCH, min(datetime.fromisoformat(text).astimezone(UTC), _FAR))
         return instant_from_ns((moment - _EPOCH) // timedelta(microseconds=1) * 1000)
     except (ValueError, OverflowError):
         raise typer.BadParameter(
