@@ -4,13 +4,28 @@ from typing import Final
 
 from benchmarks.questions.agreeing import same_counts, same_value
 from benchmarks.questions.case import Plain, Question
-from handspan.store.queries import failures, ledger, sessions
+from handspan.store.queries import error_groups, ledger, sessions
 
 __all__ = ["QUESTIONS"]
 
+_GROUPS: Final = """
+SELECT error_group_id AS id, count(*) AS n FROM (
+    SELECT error_group_id, execution_start_ts FROM handler_invocations
+    UNION ALL SELECT error_group_id, execution_start_ts FROM job_executions)
+WHERE execution_start_ts >= :since AND error_group_id IS NOT NULL GROUP BY 1
+"""
+
+
+def _groups(since: str) -> Plain:
+    return Plain(
+        _GROUPS.replace(":since", f":{since}"),
+        same_counts(lambda found: {each.id: each.count for each in found.groups}, lambda row: (row["id"], row["n"])),
+    )
+
+
 QUESTIONS: Final = (
-    Question("errors: 24 h", lambda db, c: failures.error_groups(db, c.day)),
-    Question("errors: 7 d", lambda db, c: failures.error_groups(db, c.week)),
+    Question("errors: 24 h", lambda db, c: error_groups.list_groups(db, c.now, c.day, limit=1000), _groups("day_ago")),
+    Question("errors: 7 d", lambda db, c: error_groups.list_groups(db, c.now, c.week, limit=1000), _groups("week_ago")),
     Question(
         "losses: 7 d",
         lambda db, c: ledger.list_ledger(db, c.week),

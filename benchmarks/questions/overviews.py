@@ -1,4 +1,4 @@
-"""Figures over many buckets: by registration, over time, as a roll, as a verdict; who is quiet, who was late."""
+"""Figures over many buckets: by registration, over time, as a roll, as a verdict; who was late."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any, Final
 from benchmarks.questions.agreeing import exact_percentile, figures_differ, same_counts
 from benchmarks.questions.case import HOUR, Case, Plain, Question
 from handspan.clock import to_epoch, to_ns
-from handspan.store.queries import figures, quiet, schedule, series
+from handspan.store.queries import figures, schedule, series
 from handspan.store.queries.shapes import ALL_TIME
 from handspan.store.verdict import verdict
 
@@ -149,6 +149,5 @@ QUESTIONS: Final = (
     Question("roll: 7 d", lambda db, c: series.roll(db, c.week, c.now)),
     Question("roll: 90 d", lambda db, c: series.roll(db, c.last(90 * 24 * HOUR), c.now)),
     Question("jobs and their schedules: 24 h", lambda db, c: schedule.job_schedules(db, c.day, c.now), _SCHEDULE),
-    Question("what handlers refused: 24 h", lambda db, c: schedule.refusals(db, c.day, c.now)),
-    Question("who is quiet", lambda db, c: quiet.quiet(db, c.now)),
+    Question("what handlers refused: 24 h", lambda db, c: schedule.refusals(db, c.day)),
 )

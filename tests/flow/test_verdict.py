@@ -154,6 +154,10 @@ UPDATE rollups SET session_id = ?, interrupted = 2
 WHERE registration_id = 3 AND kind = 'handler' AND resolution = 3600 AND bucket_start = (
     SELECT max(bucket_start) FROM rollups WHERE registration_id = 3 AND kind = 'handler' AND resolution = 3600)
 """
+RUNS = """
+INSERT INTO running (session_id, span_id, trace_id, job_id, execution_start_ts)
+SELECT ?, x'01', x'02', id, ? FROM scheduled_jobs WHERE job_name = 'sweep'
+"""
 STOPPED = "UPDATE sessions SET stopped_at = ?, stop_reason = 'clean_shutdown' WHERE stopped_at IS NULL"
 
 
@@ -187,6 +191,23 @@ async def test_missed_runs_and_jobs_past_due(tmp_path):
     assert (found["missed"].now.value, found["overdue"].now.value) == (4, pytest.approx(1800))
     change(path, ("DELETE FROM registration_holders",))
     assert [each.rule for each in (await look(path)).findings] == ["missed"]  # nobody holds it: nobody runs it
+
+
+async def test_who_runs_now_is_not_silent(tmp_path):
+    """A run of hours is no silence of hours; one that a session left behind when it ended is."""
+    path = Week(4, trouble=from_then_on("sweep", gone, 5)).build(tmp_path / "w.db")
+    with closing(sqlite3.connect(path)) as conn:
+        ended, alive = (
+            conn.execute(f"SELECT max(id) FROM sessions WHERE stopped_at IS {which}").fetchone()[0]
+            for which in ("NOT NULL", "NULL")
+        )
+    for session, rules in ((ended, ["gone_quiet"]), (alive, [])):
+        change(
+            path,
+            ("DELETE FROM running",),
+            (RUNS, session, NOW - 5 * HOUR),
+        )
+        assert [each.rule for each in (await look(path)).findings] == rules
 
 
 async def test_a_crash_is_told_with_what_it_interrupted(tmp_path):

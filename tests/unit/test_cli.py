@@ -45,6 +45,8 @@ CLOCKS = (
     "run_command",
     "runs_command",
     "roll",
+    "run_command",
+    "runs_command",
     "status",
 )
 """Modules that ask what time it is."""

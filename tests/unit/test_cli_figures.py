@@ -19,7 +19,7 @@ AT = instant_from_ns(int(NOW) * 10**9)
 
 @pytest.fixture(autouse=True)
 def steady(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for module in ("reports", "registered", "busy"):
+    for module in ("reports", "registered", "busy", "runs_command"):
         monkeypatch.setattr(f"handspan.cli.{module}.now", lambda: AT)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TZ", "UTC")

@@ -424,3 +424,24 @@ def test_every_module_begins_by_saying_what_it_is_for(name):
     """A docstring first; the two one-line modules excepted."""
     if name not in ("handspan._version", "handspan.cli.__main__"):
         assert ast.get_docstring(TREES[name])
+
+
+def anchors(page):
+    """Of its headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    heads = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.replace("`", "")).strip().lower().replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", [CHECKOUT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    """To a file that is there, and to a heading that is in it."""
+    lost = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path) if path else page
+        if not target.startswith("http") and (
+            not file.is_file() or (anchor and file.suffix == ".md" and anchor not in anchors(file))
+        ):
+            lost.append(target)
+    assert lost == []

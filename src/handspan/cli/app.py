@@ -14,8 +14,10 @@ from handspan.cli import (
     compare,
     completion,
     demo_command,
+    downtime,
     errors,
     export_command,
+    failing,
     incidents,
     maintenance,
     pruning,
@@ -26,11 +28,14 @@ from handspan.cli import (
     roll,
     run_command,
     runs_command,
+    schedule,
     skips,
     sql_command,
     status,
     tail_command,
+    totals,
 )
+from handspan.cli.help import Grouped
 from handspan.cli.output import PipeClosedError, complain, discard_stdout
 from handspan.errors import HandspanError
 
@@ -40,6 +45,7 @@ PLAIN_HELP: Final = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
     name="handspan",
+    cls=Grouped,
     help="What an async Python application did, from its database file.",
     add_completion=False,
     rich_markup_mode=None,
@@ -49,10 +55,12 @@ app = typer.Typer(
 app.command("status")(status.status)
 app.command("handlers")(registered.handlers)
 app.command("jobs")(registered.jobs)
+app.command("totals")(totals.totals)
 app.command("busy")(busy.busy)
 app.command("compare")(compare.compare)
 app.command("errors")(errors.errors)
 app.command("error")(errors.error)
+app.command("failing")(failing.failing)
 app.command("runs")(runs_command.runs)
 app.command("slow")(runs_command.slow)
 app.command("running")(runs_command.running)
@@ -63,7 +71,9 @@ app.command("sql")(sql_command.sql)
 app.command("export")(export_command.export)
 app.command("completion")(completion.completion)
 app.command("sessions")(reports.sessions)
+app.command("downtime")(downtime.downtime)
 app.command("losses")(reports.losses)
+app.command("schedule")(schedule.schedule)
 app.command("skips")(skips.skips)
 app.command("handler")(registration.handler)
 app.command("job")(registration.job)

@@ -1,6 +1,5 @@
 """``compare``: two sessions, versions or times beside each other."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Final
@@ -10,7 +9,7 @@ from rich.text import Text
 from whenever import Instant
 
 from handspan.cli.figures import ago, amount, count, one_line, took
-from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, ask, now
+from handspan.cli.options import DEFAULT_DB, App, Db, Json, Limit, ask, now
 from handspan.cli.output import FAILED, PALE, show, show_json
 from handspan.cli.table import Table, figure, name, text, word
 from handspan.cli.words import changed, percent, several_services, title
@@ -31,13 +30,12 @@ from handspan.store.queries.compare import (
     compare as compare_sides,
 )
 from handspan.store.queries.shapes import Window
+from handspan.store.queries.windows import length_of
 from handspan.store.service import DatabaseService
 
 __all__ = ["compare"]
 
 LISTED: Final = 20
-_SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])", re.IGNORECASE)
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _WORDS: Final = {
     "failing": "fails more",
     "slower": "slower",
@@ -67,10 +65,10 @@ def compare(
     window: Annotated[
         str | None, typer.Option("--window", metavar="SPAN", help="The last 24h, 7d, ... against those before.")
     ] = None,
-    app: Annotated[str | None, typer.Option("--app", metavar="KEY", help="Only of this app.")] = None,
+    app: App = None,
     limit: Limit = LISTED,
 ) -> None:
-    """What got slower or fails more: two sessions, two versions, or two times."""
+    """What got slower, what fails more, between sessions or times."""
     at = now()
     if window is not None and (a or b or version):
         raise typer.BadParameter(
@@ -87,7 +85,7 @@ def compare(
             new = await _side(service, b or "last", at, version)
         return old, new, await compare_sides(service, old.side, new.side, app=app)
 
-    old, new, found = ask(db, question)
+    old, new, found = ask(db, question, app=app)
     if json:
         sides = {"before": {"name": old.words, "runs": found.before_runs, "errors": found.before_errors},
                  "after": {"name": new.words, "runs": found.after_runs, "errors": found.after_errors}}  # fmt: skip
@@ -98,13 +96,11 @@ def compare(
 
 def _windows(text: str, at: Instant) -> tuple[Named, Named]:
     """The last so long against as long before."""
-    match = _SPAN.fullmatch(text.strip())
-    length = round(float(match[1]) * _UNITS[match[2].lower()] * 10**9) if match else 0
-    if not match or not 0 < 2 * length <= to_ns(at):
+    length = length_of(text)
+    if length is None or not 0 < 2 * length.ns <= to_ns(at):
         raise typer.BadParameter(f"{text!r} is no length of time: 15m, 6h, 7d, 2w are", param_hint="'--window'")
-    middle, start = instant_from_ns(to_ns(at) - length), instant_from_ns(to_ns(at) - 2 * length)
-    words = f"{match[1]} {match[2].lower()}"
-    return Named(Side(Window(start, middle)), f"the {words} before"), Named(Side(Window(middle)), f"the last {words}")
+    middle, start = instant_from_ns(to_ns(at) - length.ns), instant_from_ns(to_ns(at) - 2 * length.ns)
+    return Named(Side(Window(start, middle)), f"the {length} before"), Named(Side(Window(middle)), f"the last {length}")
 
 
 async def _side(db: DatabaseService, text: str, at: Instant, version: bool) -> Named:

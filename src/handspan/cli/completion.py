@@ -36,7 +36,7 @@ class Shell(StrEnum):
 
 
 def completion(shell: Annotated[Shell, typer.Argument(help="Whose script to print.")]) -> None:
-    """Print a script that makes the shell complete commands, options and names.
+    """Print a script with which the shell completes names, too.
 
     For example, in ~/.bashrc: source <(handspan completion bash)
     """

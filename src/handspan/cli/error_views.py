@@ -10,6 +10,7 @@ from handspan.cli.figures import ago, amount, count, iso, one_line, took
 from handspan.cli.output import CRASHED, FAILED, PALE
 from handspan.cli.sparklines import sparkline
 from handspan.cli.table import Table, figure, name, text, word
+from handspan.cli.words import several_services, title
 from handspan.store.queries.error_groups import (
     ErrorGroupRow,
     GroupFilter,
@@ -39,12 +40,12 @@ def errors(page: GroupPage, at: Instant, words: str, limit: int, which: GroupFil
     table = Table(
         figure("id"), name("error"), name("in"), figure("times"), figure("last"), word("trend"), word("")
     )  # fmt: skip
-    several = len({group.service for group in page.groups}) > 1
+    several = several_services(page.groups)
     for group in page.groups:
         what = Text(one_line(group.error_type), style=FAILED)
         if group.message:
             what.append(f": {one_line(group.message)}", style=PALE)
-        table.add(str(group.id), what, _title(group, several), count(group.count) + "+" * group.by_hour,
+        table.add(str(group.id), what, title(group, service=several), count(group.count) + "+" * group.by_hour,
                   ago(group.last_seen_at, at), sparkline(_squeezed(group.trend.counts, LISTED_TREND)),
                   _state(group))  # fmt: skip
     yield table
@@ -63,7 +64,7 @@ def _nothing(words: str, which: GroupFilter) -> str:
 
 def error(found: WholeGroup, at: Instant, words: str, limit: int) -> Iterator[Part]:
     group = found.group
-    yield Text.assemble((one_line(group.error_type), FAILED), " in ", _title(group), ": ", _story(group, at), ".")
+    yield Text.assemble((one_line(group.error_type), FAILED), " in ", title(group), ": ", _story(group, at), ".")
     if group.error_message:
         yield Text(one_line(group.error_message[:LONGEST_MESSAGE]))
     yield ""
@@ -95,7 +96,7 @@ def _story(group: ErrorGroupRow, at: Instant) -> Text:
 
 def _facts(found: WholeGroup, at: Instant, words: str) -> Iterator[Part]:
     group = found.group
-    facts: list[tuple[str, str | Text]] = [("group", f"{group.id}, of the {group.kind} {_title(group)}")]
+    facts: list[tuple[str, str | Text]] = [("group", f"{group.id}, of the {group.kind} {title(group)}")]
     facts.append(("where", one_line(group.frame) if group.frame else Text("it has no traceback", style=PALE)))
     facts.append(("first seen", f"{ago(group.first_seen_at, at)}, {iso(group.first_seen_at)}"))
     facts.append(("last seen", f"{ago(group.last_seen_at, at)}, {iso(group.last_seen_at)}"))
@@ -107,11 +108,11 @@ def _facts(found: WholeGroup, at: Instant, words: str) -> Iterator[Part]:
     if len(group.trend.counts) > 1:
         facts.append((f"by the {step}", sparkline(_squeezed(group.trend.counts, 60))))
     facts += [("in", line) for line in _sessions(found.sessions, at)]
-    width = max(len(title) for title, _ in facts)
+    width = max(len(label) for label, _ in facts)
     seen = set[str]()
-    for title, fact in facts:
-        shown = "" if title in seen else title
-        seen.add(title)
+    for label, fact in facts:
+        shown = "" if label in seen else label
+        seen.add(label)
         yield Text.assemble((shown.ljust(width), PALE), "  ", fact)
 
 
@@ -169,11 +170,6 @@ def _state(group: ErrorGroupRow) -> Text:
     if group.state == "regressed":
         return Text("came back", style=CRASHED)
     return Text("resolved", style=PALE) if group.state == "resolved" else Text("new" * group.new, style=FAILED)
-
-
-def _title(group: ErrorGroupRow, service: bool = False) -> Text:
-    instance = f" #{group.instance_index}" if group.instance_index else ""
-    return Text(one_line(f"{group.service}/" * service + f"{group.app_key}.{group.name}{instance}"))
 
 
 def _squeezed(counts: Sequence[int], width: int) -> list[int]:

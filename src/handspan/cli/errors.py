@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from handspan.cli import error_views
-from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
+from handspan.cli.options import A_DAY, A_WEEK, DEFAULT_DB, App, Db, Json, Limit, Since, Until, ask, now, period
 from handspan.cli.output import show, show_json
 from handspan.clock import to_epoch, to_ns
 from handspan.store.connection import explained
@@ -30,8 +30,6 @@ from handspan.store.service import DatabaseService
 
 __all__ = ["error", "errors"]
 
-A_DAY: Final = "24h"
-A_WEEK: Final = "7d"
 LISTED: Final = 20
 LISTED_RUNS: Final = 10
 HIGHEST_ID: Final = 2**63 - 1
@@ -66,10 +64,13 @@ def errors(
     json: Json = False,
     since: Since = A_DAY,
     until: Until = None,
-    app: Annotated[str | None, typer.Option("--app", metavar="KEY", help="Only of this app.")] = None,
+    app: App = None,
     name: Annotated[
         str | None,
         typer.Option("--name", metavar="NAME", help="Only of this handler or job: name or app.name, * and ?."),
+    ] = None,
+    type_: Annotated[
+        str | None, typer.Option("--type", metavar="TYPE", help="Only of this error type, * and ?.")
     ] = None,
     state: Annotated[StateName | None, typer.Option("--state", help="Only those that are so.")] = None,
     sort: Annotated[
@@ -77,9 +78,9 @@ def errors(
     ] = SortName.LAST,
     limit: Limit = LISTED,
 ) -> None:
-    """What fails: failures that are one and the same, with how often and since when."""
+    """What fails: each kind of failure, how often and since when."""
     at = now()
-    which = GroupFilter(app, name, None if state is None else _STATES[state])
+    which = GroupFilter(app, name, None if state is None else _STATES[state], type_)
 
     async def question(service: DatabaseService) -> tuple[GroupPage, list[RunRow], str]:
         span = await period(service, since, at, until)
@@ -87,7 +88,7 @@ def errors(
         recent = await failures.recent_errors(service, span.window, limit=limit) if json else []
         return page, recent, span.words
 
-    page, recent, words = ask(db, question)
+    page, recent, words = ask(db, question, app=app)
     if json:
         more = {"more": page.after is not None, "pending": page.pending}
         show_json({"since": since, "until": until, "groups": page.groups, **more, "recent": recent})
@@ -102,13 +103,14 @@ def error(
     db: Db = DEFAULT_DB,
     json: Json = False,
     since: Since = A_WEEK,
+    until: Until = None,
+    resolve: Annotated[bool, typer.Option("--resolve", help="It is mended: tell me if it comes back.")] = False,
+    reopen: Annotated[bool, typer.Option("--reopen", help="It is not.")] = False,
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", min=1, max=1_000, help="At most so many runs.")
     ] = LISTED_RUNS,
-    resolve: Annotated[bool, typer.Option("--resolve", help="It is mended: tell me if it comes back.")] = False,
-    reopen: Annotated[bool, typer.Option("--reopen", help="It is not.")] = False,
 ) -> None:
-    """One error group: what, where, since when, how often, and its newest runs."""
+    """One kind of failure, whole; say that it is mended."""
     if resolve and reopen:
         raise typer.BadParameter("--resolve and --reopen exclude each other", param_hint="'--resolve'")
     at = now()
@@ -116,7 +118,7 @@ def error(
         _set(db, id, to_epoch(to_ns(at)) if resolve else None)
 
     async def question(service: DatabaseService) -> tuple[WholeGroup, str]:
-        span = await period(service, since, at)
+        span = await period(service, since, at, until)
         found = await whole_group(service, at, id, span.window, limit=limit)
         if found is None:
             raise _unknown(id)
@@ -124,7 +126,7 @@ def error(
 
     found, words = ask(db, question)
     if json:
-        show_json({"since": since, "error": found})
+        show_json({"since": since, "until": until, "error": found})
     elif resolve or reopen:
         show(error_views.changed(found.group))
     else:

@@ -13,9 +13,9 @@ from typing import Annotated, Any, Final
 import typer
 
 from handspan.cli.figures import amount
-from handspan.cli.options import DEFAULT_DB, Db, Until, ask, now, period
+from handspan.cli.options import DEFAULT_DB, App, Db, Until, ask, now, period
 from handspan.cli.output import json_line, say, show
-from handspan.cli.run_words import App, StatusOption, status_of
+from handspan.cli.run_words import StatusOption, status_of
 from handspan.cli.spreadsheets import cell
 from handspan.errors import HandspanError
 from handspan.store.queries.export import KINDS, ExportKind
@@ -65,7 +65,7 @@ def export(
         str | None, typer.Option("-o", "--output", metavar="FILE", help="A new file, for you alone; else stdout.")
     ] = None,
 ) -> None:
-    """Stream rows out, in the order they were stored: ids as hex, times as ISO 8601."""
+    """Rows as JSON lines or CSV: ids as hex, times as ISO 8601."""
     kind: ExportKind = next(each for each in KINDS if each == what.value)
     if app is not None and kind not in OF_AN_APP:
         raise typer.BadParameter(f"{kind} are of no app", param_hint="'--app'")
@@ -84,9 +84,9 @@ def export(
         return total
 
     if output is None:
-        ask(db, lambda service: question(service, lambda text: say(text.removesuffix("\n"))))
+        ask(db, lambda service: question(service, lambda text: say(text.removesuffix("\n"))), app=app)
         return
-    total = _into_file(output, lambda write: ask(db, lambda service: question(service, write)))
+    total = _into_file(output, lambda write: ask(db, lambda service: question(service, write), app=app))
     show(f"{amount(total, 'row')} written to {output}.")
 
 

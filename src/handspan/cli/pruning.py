@@ -8,10 +8,11 @@ import typer
 from rich.text import Text
 from whenever import Instant
 
-from handspan.cli.figures import ago, amount, count, one_line, size
+from handspan.cli.figures import ago, amount, count, size
 from handspan.cli.options import DEFAULT_DB, Db, Json, now
 from handspan.cli.output import PALE, show, show_json
 from handspan.cli.table import Table, figure, name, word
+from handspan.cli.words import several_services, title
 from handspan.clock import instant_from_ns, to_epoch, to_ns
 from handspan.errors import DatabaseBusyError
 from handspan.settings import Settings
@@ -108,7 +109,7 @@ def _view(found: Pruned, dry_run: bool, megabytes: int) -> Iterator[str | Text |
         yield f"Pruned {what}; {size(found.bytes)} given back."
     if found.details:
         at = now()
-        several = len({gone.service for gone in found.details if gone.service}) > 1
+        several = several_services(found.details)
         table = Table(
             name("from"), word("why"), word("what"), figure("rows"), figure("about"), figure("oldest"), figure("newest")
         )
@@ -129,8 +130,7 @@ def _view(found: Pruned, dry_run: bool, megabytes: int) -> Iterator[str | Text |
 def _title(gone: Gone, several: bool) -> Text:
     if gone.app_key is None:
         return Text(TABLES[gone.kind], style=PALE)
-    instance = f" #{gone.instance_index}" if gone.instance_index else ""
-    return Text(one_line(f"{gone.service}/" * several + f"{gone.app_key}.{gone.name}{instance}"))
+    return title(gone, service=several)
 
 
 def _instant(seconds: float | None) -> Instant | None:

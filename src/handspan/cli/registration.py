@@ -2,16 +2,17 @@
 
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 
 from handspan.cli import registration_view
-from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
+from handspan.cli.options import A_DAY, DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
 from handspan.cli.output import show, show_json
-from handspan.cli.reports import A_DAY
+from handspan.cli.run_words import unknown
+from handspan.cli.several import Several, several, several_view, tell_apart
+from handspan.cli.words import title
 from handspan.store.queries.page import HandlerFacts, JobFacts, Page, page, registrations_named
 from handspan.store.queries.registrations import known_names
 from handspan.store.queries.runs import Kind
@@ -35,14 +36,14 @@ def handler(
     name: Name,
     db: Db = DEFAULT_DB,
     json: Json = False,
+    since: Since = A_DAY,
+    until: Until = None,
     instance: Instance = None,
     service: Service = None,
     topic: Topic = None,
-    since: Since = A_DAY,
-    until: Until = None,
     limit: Limit = LISTED,
 ) -> None:
-    """One handler: what it listens to, how it did, what failed, what did not run."""
+    """One handler, whole: what it hears, how it did, what failed."""
     _report("handler", name, instance, service, topic, db, json, since, until, limit)
 
 
@@ -50,13 +51,13 @@ def job(
     name: Name,
     db: Db = DEFAULT_DB,
     json: Json = False,
-    instance: Instance = None,
-    service: Service = None,
     since: Since = A_DAY,
     until: Until = None,
+    instance: Instance = None,
+    service: Service = None,
     limit: Limit = LISTED,
 ) -> None:
-    """One job: when it runs, how it did, what failed, what was late or missed."""
+    """One job, whole: when it runs, how it did, what was missed."""
     _report("job", name, instance, service, None, db, json, since, until, limit)
 
 
@@ -67,29 +68,37 @@ def _report(
     at = now()
     width = Console().width
 
-    async def question(reader: DatabaseService) -> tuple[Page, str]:
+    async def question(reader: DatabaseService) -> tuple[Page | Several, str]:
         span = await period(reader, since, at, until)
-        which = await _the_one(reader, kind, name, instance, service, topic)
+        found = await _named(reader, kind, name, instance, service, topic)
+        if len(found) > 1:
+            return await several(reader, kind, found, span.window, at), span.words
+        (which,) = found
         points = JSON_POINTS if json else registration_view.room(width)
         return await page(reader, kind, which, span.window, at, points=points, limit=limit), span.words
 
     found, words = ask(db, question)
-    if json:
+    if isinstance(found, Several):
+        if json:
+            show_json({"since": since, "until": until, "window": found.kept.effective, f"{kind}s": found.summaries})
+        else:
+            show(*several_view(found, name, at, words))
+    elif json:
         show_json({"since": since, "until": until, kind: found})
     else:
         show(*registration_view.page(found, at, words, width))
 
 
-async def _the_one(
+async def _named(
     db: DatabaseService, kind: Kind, name: str, instance: int | None, service: str | None, topic: str | None
-) -> Facts:
-    """Also by what the tables show: ``house/lights.on_motion #1``."""
+) -> Sequence[Facts]:
+    """All of that name; also by what the tables show: ``house/lights.on_motion #1``."""
     shown = _INSTANCE.fullmatch(name.strip())
     if shown:
         name, instance = shown[1], int(shown[2]) if instance is None else instance
     named: Sequence[Facts] = await registrations_named(db, kind, name.strip())
     if not named:
-        raise typer.BadParameter(f"there is no {kind} {name!r}{await _hint(db, kind, name)}", param_hint="'NAME'")
+        raise unknown(kind, name, await known_names(db, kind), "'NAME'")
     found = [
         each
         for each in named
@@ -98,29 +107,9 @@ async def _the_one(
         and topic in (None, getattr(each, "topic", None))
     ]
     found = [each for each in found if each.retired_at is None] or found
-    if len(found) == 1:
-        return found[0]
-    which = found or named
-    several = ", ".join(registration_view.full_name(each, service=True) for each in which[:NAMED])
-    more = f" and {len(which) - NAMED} more" if len(which) > NAMED else ""
-    what = f"{len(which)} {kind}s are called {name!r}" if found else f"no {kind} {name!r} is like that; there are"
-    raise typer.BadParameter(f"{what}: {several}{more}. {_tell_apart(which)}", param_hint="'NAME'")
-
-
-def _tell_apart(which: Sequence[Facts]) -> str:
-    """The options that tell these apart."""
-    options: dict[str, set[object]] = {
-        "app.name": {each.app_key for each in which},
-        "--service NAME": {each.service for each in which},
-        "--instance N": {each.instance_index for each in which},
-        "--topic TOPIC": {getattr(each, "topic", None) for each in which},
-    }
-    telling = [option for option, values in options.items() if len(values) > 1]
-    return f"Say which: {' or '.join(telling)}" if telling else "Leave the options out"
-
-
-async def _hint(db: DatabaseService, kind: Kind, name: str) -> str:
-    known = await known_names(db, kind)
-    short = {full.rpartition(".")[2]: full for full in known}
-    close = get_close_matches(name, known, n=3) or [short[each] for each in get_close_matches(name, list(short), n=3)]
-    return f"; did you mean {' or '.join(close)}?" if close else f"; `handspan {kind}s` lists them"
+    if found:
+        return found
+    there = ", ".join(title(each, service=True).plain for each in named[:NAMED])
+    more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
+    what = f"no {kind} {name!r} is like that; there are"
+    raise typer.BadParameter(f"{what}: {there}{more}. {tell_apart(named)}", param_hint="'NAME'")

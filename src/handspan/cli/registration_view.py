@@ -7,18 +7,21 @@ from rich.text import Text
 from whenever import Instant
 
 from handspan.cli.axis import Axis, step_words, zone
+from handspan.cli.failing import in_words
 from handspan.cli.figures import ago, amount, count, one_line, took, until
 from handspan.cli.latency_view import latency
 from handspan.cli.output import CANCELLED, FAILED, PALE, STYLE_OF
+from handspan.cli.run_words import error_of, short_trace
 from handspan.cli.sparklines import sparkline
 from handspan.cli.table import Table, figure, text, word
+from handspan.cli.words import title
 from handspan.clock import to_ns
 from handspan.reasons import reason_words
 from handspan.store.queries.page import HandlerFacts, JobFacts, Page
 from handspan.store.queries.series import Point
 from handspan.store.queries.tallies import Tally
 
-__all__ = ["full_name", "page", "room"]
+__all__ = ["page", "room"]
 
 Part = str | Text | Table
 Facts = HandlerFacts | JobFacts
@@ -36,19 +39,15 @@ def room(width: int) -> int:
     return max(8, min(MOST_POINTS, width - LABEL - SCALE - 2 * GAP - 1))
 
 
-def full_name(of: Facts, *, service: bool = False) -> str:
-    """As the tables show it."""
-    instance = f" #{of.instance_index}" if of.instance_index else ""
-    return one_line(f"{of.service}/" * service + f"{of.app_key}.{of.name}{instance}")
-
-
 def page(found: Page, at: Instant, words: str, width: int) -> Iterator[Part]:
     of = found.registration
-    yield Text.assemble((full_name(of, service=True), "bold"), (f"  a {found.kind}", PALE))
+    yield Text.assemble((title(of, service=True).plain, "bold"), (f"  a {found.kind}", PALE))
     yield Text(_what(of))
     if of.source_location or of.registration_source:
         yield Text(one_line("  ".join(filter(None, (of.source_location, of.registration_source)))), style=PALE)
     yield _since_when(found, at)
+    if found.streak.last_success_at or found.streak.last_failure_at:
+        yield in_words(found.streak, at)
     yield ""
     if not found.figures.runs:
         last = f" It last ran {ago(found.runs[0].execution_start_ts, at)}." if found.runs else " It never ran."
@@ -144,7 +143,7 @@ def _counts(found: Page, words: str) -> Table:
     ]
     if found.kind == "job":
         columns.append(("late", lambda tally: tally.late, FAILED))
-    table = Table(text(words.removeprefix("in the ") or "ever"), *(figure(title) for title, _, _ in columns))
+    table = Table(text(words.removeprefix("in the ") or "ever"), *(figure(head) for head, _, _ in columns))
     for label, tally in (("now", found.figures), ("was", found.before)):
         style = PALE if label == "was" else ""
         table.add(Text(label, style=PALE), *(_figure(value(tally), style or colour) for _, value, colour in columns))
@@ -156,8 +155,8 @@ def _figure(value: int, style: str) -> Text:
 
 
 def _durations(found: Page) -> Table:
-    titles = ["average", "shortest", "p50", "p95", "p99", "longest"]
-    table = Table(text("took"), *(figure(title) for title in titles))
+    heads = ["average", "shortest", "p50", "p95", "p99", "longest"]
+    table = Table(text("took"), *(figure(head) for head in heads))
     for label, tally in (("now", found.figures), ("was", found.before)):
         values = (tally.avg_ms, tally.min_ms, tally.p50_ms, tally.p95_ms, tally.p99_ms, tally.max_ms)
         style = PALE if label == "was" else ""
@@ -204,9 +203,8 @@ def _runs(found: Page, at: Instant) -> Table | None:
     for run in found.runs:
         scheduled = getattr(run, "scheduled_ts", None)
         delay = [took(_seconds(scheduled, run.execution_start_ts) * 1000) if scheduled else "-"] * delayed
-        error = ": ".join(one_line(part) for part in (run.error_type, run.error_message) if part)
         table.add(ago(run.execution_start_ts, at), Text(run.status, style=STYLE_OF[run.status]), took(run.duration_ms),
-                  *delay, error, Text(run.trace_id[:12], style=PALE))  # fmt: skip
+                  *delay, error_of(run), short_trace(run.trace_id))  # fmt: skip
     return table
 
 

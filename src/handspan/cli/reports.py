@@ -5,21 +5,16 @@ from typing import Annotated, Final
 import typer
 
 from handspan.cli import views
-from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
+from handspan.cli.options import A_WEEK, DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
 from handspan.cli.output import show, show_json
 from handspan.store.queries import ledger
 from handspan.store.queries import sessions as session_queries
 from handspan.store.service import DatabaseService
 
-__all__ = ["A_DAY", "App", "losses", "sessions"]
+__all__ = ["losses", "sessions"]
 
-A_DAY: Final = "24h"
-A_WEEK: Final = "7d"
 LISTED_RUNS: Final = 20
 LISTED_LOSSES: Final = 50
-
-
-App = Annotated[str | None, typer.Option("--app", metavar="KEY", help="Only of this app.")]
 
 
 def sessions(
@@ -36,12 +31,12 @@ def sessions(
 
     async def question(service: DatabaseService) -> tuple[list[session_queries.SessionSummary], str]:
         span = await period(service, since, at, until)
-        found = await session_queries.list_sessions(service, at, span.window, limit=limit)
+        found = await session_queries.list_sessions(service, at, span.window, limit=limit + 1)
         return await session_queries.with_counts(service, found), span.words
 
     found, words = ask(db, question)
     if json:
-        show_json({"since": since, "until": until, "sessions": found})
+        show_json({"since": since, "until": until, "sessions": found[:limit], "more": len(found) > limit})
     else:
         show(*views.sessions(found, at, words, limit))
 

@@ -7,9 +7,8 @@ import typer
 from rich.console import Console
 
 from handspan.cli import roll_view
-from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
+from handspan.cli.options import A_DAY, DEFAULT_DB, App, Db, Json, Limit, Since, Until, ask, now, period
 from handspan.cli.output import show, show_json
-from handspan.cli.reports import A_DAY, App
 from handspan.store.queries import series
 from handspan.store.service import DatabaseService
 
@@ -38,7 +37,7 @@ def roll(
     sort: Annotated[Order, typer.Option("--sort", help="What comes first.")] = Order.LOOK,
     limit: Limit = LISTED,
 ) -> None:
-    """Every handler and job over one time axis: habits, gaps, storms, and what broke together."""
+    """Every handler and job over one time axis, in block characters."""
     at = now()
     width = Console().width
 
@@ -50,7 +49,7 @@ def roll(
         rows = sorted(found.rows, key=lambda row: roll_view.order(sort.value, row))
         return roll_view.Roll(found, rows[:limit], len(rows), span.words, app)
 
-    found = ask(db, question)
+    found = ask(db, question, app=app)
     if json:
         under = found.whole.timeline
         show_json(

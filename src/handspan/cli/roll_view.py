@@ -9,10 +9,11 @@ from rich.text import Text
 from whenever import Instant
 
 from handspan.cli.axis import CRASH, START, Axis, step_words, zone
-from handspan.cli.figures import amount, count, one_line, took
+from handspan.cli.figures import amount, count, took
 from handspan.cli.output import FAILED, PALE
 from handspan.cli.sparklines import BLANK, LEVELS, NOT_RECORDED, ZERO, level
 from handspan.cli.views import MARKS, START_HINT
+from handspan.cli.words import several_services, title
 from handspan.clock import to_ns
 from handspan.store.queries.grid import Grid
 from handspan.store.queries.series import Roll as SeriesRoll
@@ -78,7 +79,8 @@ def roll(found: Roll, width: int) -> Iterator[Part]:
         )
         return
     grid = found.whole.grid
-    names = [_name(row, found) for row in found.rows]
+    several = several_services(found.whole.rows)
+    names = [_name(row, several) for row in found.rows]
     columns = _figure_columns(found.rows, width)
     taken = sum(max(map(len, column)) + GAP for column in columns)
     name_width = min(max(map(cell_len, map(str, names))), _name_room(width))
@@ -110,11 +112,8 @@ def _figures_room(width: int) -> int:
     return 0 if width < NARROW else 16 if width < WIDE else 36
 
 
-def _name(row: RollRow, found: Roll) -> Text:
-    several = len({each.service for each in found.whole.rows}) > 1
-    instance = f" #{row.instance_index}" if row.instance_index else ""
-    full = f"{row.service}/" * several + f"{row.app_key}.{row.name}{instance}"
-    return Text.assemble((MARKS[row.kind], PALE), " ", one_line(full))
+def _name(row: RollRow, several: bool) -> Text:
+    return Text.assemble((MARKS[row.kind], PALE), " ", title(row, service=several))
 
 
 def _figure_columns(rows: list[RollRow], width: int) -> list[list[str]]:

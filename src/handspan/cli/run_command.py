@@ -37,7 +37,7 @@ class Answer:
 
 
 def run(id: Id, db: Db = DEFAULT_DB, json: Json = False) -> int:  # noqa: A002 - what the command line calls it
-    """One run: what it was, why it failed, what triggered it, what it triggered."""
+    """One run, whole: its failure, its log lines, what set it off."""
     at = now()
     reference = _parsed(id)
 
@@ -70,7 +70,7 @@ def trace_command(
     logs: Annotated[bool, typer.Option("--logs", help="With the log lines, each under its span.")] = False,
     limit: Limit = LISTED_NODES,
 ) -> int:
-    """A trace as a waterfall: its runs and spans, nested, along one time axis."""
+    """A trace as a waterfall: runs and spans along one time axis."""
     at = now()
     reference = _parsed(id)
     lines = LISTED_LOGS if logs else 0

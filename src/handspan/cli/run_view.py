@@ -9,9 +9,10 @@ from whenever import Instant
 
 from handspan.cli.figures import ago, amount, count, one_line, took
 from handspan.cli.output import CRASHED, FAILED, PALE, STYLE_OF
-from handspan.cli.run_words import Lines, Paragraph, clock_time, error_of, local, run_table, title
-from handspan.cli.table import Table, figure, name, text, word
+from handspan.cli.run_words import Lines, Paragraph, clock_time, error_of, local, run_table, short_trace
+from handspan.cli.table import Facts, Table, figure, name, word
 from handspan.cli.views import MARKS
+from handspan.cli.words import title
 from handspan.store.queries.logs import LogLine, LogPage
 from handspan.store.queries.moments import InFlight
 from handspan.store.queries.one_run import Habit, InFlightDetail, RunDetail
@@ -21,7 +22,6 @@ from handspan.store.queries.sessions import SessionSummary
 from handspan.store.queries.triggers import Origin, Triggered
 
 __all__ = [
-    "Facts",
     "flying_view",
     "log_line",
     "log_style",
@@ -44,16 +44,6 @@ STATES: Final = {
     "crash": "crashed",
     "unknown": "gave no sign",
 }
-
-
-class Facts(Table):
-    """Names and values, without a head."""
-
-    def __init__(self) -> None:
-        super().__init__(word(""), text(""))
-
-    def lines(self, width: int) -> list[Text]:
-        return super().lines(width)[1:]
 
 
 def run_view(found: RunDetail, at: Instant) -> Iterator[Part]:
@@ -150,7 +140,7 @@ def origin_words(found: Origin, at: Instant) -> Text:
         )
         return Text(f"{what}: {found.trace_id}/{found.span_id}")
     return Text.assemble(
-        title(run), f" {ago(run.started_at, at)}{inside}: ", (f"{run.trace_id[:12]}/{run.span_id}", PALE)
+        title(run), f" {ago(run.started_at, at)}{inside}: ", (f"{short_trace(run.trace_id)}/{run.span_id}", PALE)
     )
 
 
@@ -160,7 +150,7 @@ def triggered_table(found: Sequence[Triggered], at: Instant) -> Table:
         runs = count(each.runs) + ("+" if each.bound else "")
         table.add(ago(each.first.started_at, at), Text(MARKS[each.first.kind], style=PALE), title(each.first), runs,
                   Text(count(each.errors), style=FAILED if each.errors else PALE),
-                  Text(each.first.trace_id[:12], style=PALE))  # fmt: skip
+                  short_trace(each.first.trace_id))  # fmt: skip
     return table
 
 

@@ -1,7 +1,7 @@
 """How commands about single runs ask and speak: which runs, when they were, what they are called."""
 
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -12,15 +12,17 @@ from rich.console import Console
 from rich.text import Text
 from whenever import Instant
 
-from handspan.cli.completion import app_keys, handler_names, job_names
 from handspan.cli.figures import ago, one_line, took
+from handspan.cli.options import App, Handler, Job
 from handspan.cli.output import PALE, STYLE_OF
 from handspan.cli.table import Table, figure, name, text, word
 from handspan.cli.views import MARKS
+from handspan.cli.words import several_services, title
 from handspan.clock import to_epoch, to_ns
 from handspan.records import Status
+from handspan.store.queries.failed_with import error_types, type_known
 from handspan.store.queries.registrations import known_names
-from handspan.store.queries.runs import RunFilter, RunRow
+from handspan.store.queries.runs import Kind, RunFilter, RunRow
 from handspan.store.service import DatabaseService
 
 __all__ = [
@@ -34,15 +36,17 @@ __all__ = [
     "clock_time",
     "error_of",
     "local",
+    "minute_of",
     "refuse_unknown",
+    "refuse_unknown_type",
     "run_table",
-    "several_services",
+    "short_trace",
     "status_of",
-    "title",
+    "unknown",
 ]
 
 LONGEST_PARAGRAPH: Final = 40  # lines of it; --json has the rest
-TRACE_DIGITS: Final = 12  # shown of a trace id: enough for `handspan run`
+TRACE_DIGITS: Final = 12  # shown of a trace id: its 67 ms (providers/ids.py), and one in 65,536 of them
 
 
 class StatusName(StrEnum):
@@ -59,57 +63,42 @@ _STATUSES: Final[dict[StatusName, Status]] = {
     StatusName.CANCELLED: "cancelled",
 }
 
-App = Annotated[str | None, typer.Option("--app", metavar="KEY", help="Only of this app.", autocompletion=app_keys)]
-Handler = Annotated[
-    str | None,
-    typer.Option(
-        "--handler", metavar="NAME", help="Only of this handler: name or app.name, * and ?.",
-        autocompletion=handler_names,
-    ),
-]  # fmt: skip
-Job = Annotated[
-    str | None,
-    typer.Option("--job", metavar="NAME", help="Only of this job, likewise.", autocompletion=job_names),
-]
 StatusOption = Annotated[StatusName | None, typer.Option("--status", help="Only those that ended so.")]
-
-
-class Named(Protocol):
-    """What is registered has these."""
-
-    @property
-    def service(self) -> str: ...
-    @property
-    def app_key(self) -> str: ...
-    @property
-    def instance_index(self) -> int: ...
-    @property
-    def name(self) -> str: ...
 
 
 def status_of(name: StatusName | None) -> Status | None:
     return None if name is None else _STATUSES[name]
 
 
-def title(of: Named, service: bool = False) -> Text:
-    """``app.name``, with the instance where it is not the first."""
-    instance = f" #{of.instance_index}" if of.instance_index else ""
-    return Text(one_line(f"{of.service}/" * service + f"{of.app_key}.{of.name}{instance}"))
+class Ended(Protocol):
+    """A run of either table, or of both."""
+
+    @property
+    def error_type(self) -> str | None: ...
+    @property
+    def error_message(self) -> str | None: ...
 
 
-def several_services(found: Iterable[Named]) -> bool:
-    return len({of.service for of in found}) > 1
-
-
-def error_of(run: RunRow) -> str:
+def error_of(run: Ended) -> str:
     """``ValueError: its message``"""
     return ": ".join(one_line(part) for part in (run.error_type, run.error_message) if part)
+
+
+def short_trace(trace_id: str) -> Text:
+    """Its beginning: enough for `handspan run`."""
+    return Text(trace_id[:TRACE_DIGITS], style=PALE)
 
 
 def local(moment: Instant) -> str:
     """This machine's time, to the millisecond, with its zone."""
     there = _local(moment)
     return f"{there:%Y-%m-%d %H:%M:%S}.{there.microsecond // 1000:03d} {there:%Z}"
+
+
+def minute_of(moment: Instant) -> str:
+    """The options that ask for the minute a moment is in."""
+    start = _local(moment).replace(second=0, microsecond=0)
+    return f"--since {start:%Y-%m-%dT%H:%M} --until {start + timedelta(minutes=1):%Y-%m-%dT%H:%M}"
 
 
 def clock_time(moment: Instant) -> str:
@@ -130,9 +119,9 @@ def run_table(runs: Sequence[RunRow], at: Instant) -> Table:
     )  # fmt: skip
     several = several_services(runs)
     for run in runs:
-        table.add(ago(run.started_at, at), Text(MARKS[run.kind], style=PALE), title(run, several),
+        table.add(ago(run.started_at, at), Text(MARKS[run.kind], style=PALE), title(run, service=several),
                   Text(run.status, style=STYLE_OF[run.status]), took(run.duration_ms), error_of(run),
-                  Text(run.trace_id[:TRACE_DIGITS], style=PALE))  # fmt: skip
+                  short_trace(run.trace_id))  # fmt: skip
     return table
 
 
@@ -145,10 +134,24 @@ async def refuse_unknown(db: DatabaseService, which: RunFilter) -> None:
         known = await known_names(db, kind)
         if any(fnmatchcase(full, pattern) for full in known for pattern in (wanted, f"*.{wanted}")):
             continue
-        short = {full.rpartition(".")[2]: full for full in known}
-        close = get_close_matches(wanted, known, n=1) or [short[s] for s in get_close_matches(wanted, list(short), n=1)]
-        hint = f"; did you mean {close[0]}?" if close else f"; `handspan {kind}s` lists them"
-        raise typer.BadParameter(f"there is no {kind} {wanted!r}{hint}", param_hint=f"'--{kind}'")
+        raise unknown(kind, wanted, known, f"'--{kind}'")
+
+
+def unknown(kind: Kind, wanted: str, known: Sequence[str], option: str) -> typer.BadParameter:
+    """What to say of a name nobody registered: what may have been meant."""
+    short = {full.rpartition(".")[2]: full for full in known}
+    close = get_close_matches(wanted, known) or [short[each] for each in get_close_matches(wanted, list(short))]
+    hint = f"did you mean {' or '.join(close)}?" if close else f"`handspan {kind}s` lists them"
+    return typer.BadParameter(f"there is no {kind} {wanted!r}; {hint}", param_hint=option)
+
+
+async def refuse_unknown_type(db: DatabaseService, error_type: str) -> None:
+    """Likewise an error type nothing ever had."""
+    if await type_known(db, error_type):
+        return
+    close = get_close_matches(error_type, await error_types(db), n=1, cutoff=0.5)
+    hint = f"; did you mean {one_line(close[0])}?" if close else "; `handspan errors` lists what did"
+    raise typer.BadParameter(f"nothing ever failed with {error_type!r}{hint}", param_hint="'--error'")
 
 
 class Lines(Table):

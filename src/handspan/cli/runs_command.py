@@ -10,22 +10,37 @@ from rich.text import Text
 from whenever import Instant
 
 from handspan.cli.figures import ago, amount, count, newest, took
-from handspan.cli.options import DEFAULT_DB, Db, Json, Limit, Since, Until, ask, moment, now, period
-from handspan.cli.output import CRASHED, PALE, show, show_json
-from handspan.cli.run_words import (
+from handspan.cli.options import (
+    A_DAY,
+    DEFAULT_DB,
     App,
+    Db,
     Handler,
     Job,
+    Json,
+    Limit,
+    Since,
+    Until,
+    ask,
+    moment,
+    now,
+    period,
+)
+from handspan.cli.output import CRASHED, PALE, show, show_json
+from handspan.cli.run_words import (
     StatusOption,
     local,
+    minute_of,
     refuse_unknown,
+    refuse_unknown_type,
     run_table,
-    several_services,
+    short_trace,
     status_of,
-    title,
 )
 from handspan.cli.table import Table, figure, name, text, word
 from handspan.cli.views import MARKS, START_HINT
+from handspan.cli.words import several_services, title
+from handspan.store.queries.failed_with import failed_with
 from handspan.store.queries.listing import LOOKED, failures_saying, run_page
 from handspan.store.queries.moments import InFlight, Moment, running_at
 from handspan.store.queries.references import Reference, parse
@@ -37,10 +52,14 @@ __all__ = ["duration_ms", "running", "runs", "slow"]
 
 LISTED: Final = 20
 LISTED_AT_ONCE: Final = 100
-A_DAY: Final = "24h"
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(us|µs|ms|s|m|h)?", re.IGNORECASE)
 _IN_MS: Final = {"us": 0.001, "µs": 0.001, "ms": 1.0, "s": 1e3, "m": 6e4, "h": 3.6e6, "": 1.0}
+
+MinDuration = Annotated[
+    str | None,
+    typer.Option("--min-duration", "--over", metavar="TIME", help="Only those that took so long: 500ms, 2s."),
+]
 
 Part = str | Text | Table
 
@@ -61,22 +80,23 @@ class Listed:
 def runs(
     db: Db = DEFAULT_DB,
     json: Json = False,
-    handler: Handler = None,
-    job: Job = None,
-    status: StatusOption = None,
     since: Annotated[
         str | None, typer.Option("--since", metavar="WHEN", help="15m, 6h, 7d, an ISO date or time, or restart.")
     ] = None,
     until: Until = None,
+    handler: Handler = None,
+    job: Job = None,
     app: App = None,
+    status: StatusOption = None,
     session: Annotated[
         int | None, typer.Option("--session", metavar="ID", min=1, help="Only of this run of a process.")
     ] = None,
-    min_duration: Annotated[
-        str | None, typer.Option("--min-duration", metavar="TIME", help="Only those that took so long: 500ms, 2s.")
-    ] = None,
+    min_duration: MinDuration = None,
     grep: Annotated[
         str | None, typer.Option("--grep", metavar="TEXT", help="Only failures whose type or message holds it.")
+    ] = None,
+    error: Annotated[
+        str | None, typer.Option("--error", metavar="TYPE", help="Only failures of this error type, * and ?.")
     ] = None,
     after: Annotated[
         str | None, typer.Option("--after", metavar="CURSOR", help="Go on below the page that gave this cursor.")
@@ -85,13 +105,19 @@ def runs(
 ) -> None:
     """Runs of handlers and jobs, newest first."""
     at = now()
+    if error is not None and grep is not None:
+        raise typer.BadParameter("--grep looks at types, too: one of them", param_hint="'--error'")
     least = None if min_duration is None else duration_ms(min_duration, "'--min-duration'")
     which = RunFilter(handler, job, app, status_of(status), session, least)
 
     async def question(service: DatabaseService) -> Listed:
         span = await period(service, since, at, until)
         key = None if after is None else await _place(service, after)
-        if grep is None:
+        if error is not None:
+            page, back_to = await failed_with(service, error, which, span.window, limit=limit, after=key), None
+            if not page.runs:
+                await refuse_unknown_type(service, error)
+        elif grep is None:
             page, back_to = await run_page(service, which, span.window, limit=limit, after=key), None
         else:
             found = await failures_saying(service, grep, which, span.window, limit=limit, after=key)
@@ -99,9 +125,9 @@ def runs(
         if not page.runs:
             await refuse_unknown(service, which)
         last = page if page.runs else await list_runs(service, limit=1)
-        return Listed(page, span.words, which, grep, back_to, last.runs[0] if last.runs else None)
+        return Listed(page, span.words, which, error or grep, back_to, last.runs[0] if last.runs else None)
 
-    found = ask(db, question)
+    found = ask(db, question, app=app)
     if json:
         show_json({
             "since": since, "until": until, "runs": found.page.runs, "more": found.page.after is not None,
@@ -114,18 +140,18 @@ def runs(
 def slow(
     db: Db = DEFAULT_DB,
     json: Json = False,
-    over: Annotated[str | None, typer.Option("--over", metavar="TIME", help="At least so long: 500ms, 2s.")] = None,
-    handler: Handler = None,
-    job: Job = None,
-    status: StatusOption = None,
     since: Since = A_DAY,
     until: Until = None,
+    handler: Handler = None,
+    job: Job = None,
     app: App = None,
+    status: StatusOption = None,
+    min_duration: MinDuration = None,
     limit: Limit = LISTED,
 ) -> None:
     """The slowest runs of a time, slowest first."""
     at = now()
-    least = None if over is None else duration_ms(over, "'--over'")
+    least = None if min_duration is None else duration_ms(min_duration, "'--min-duration'")
     which = RunFilter(handler, job, app, status_of(status), None, least)
 
     async def question(service: DatabaseService) -> tuple[list[RunRow], str]:
@@ -135,11 +161,11 @@ def slow(
             await refuse_unknown(service, which)
         return found, span.words
 
-    found, words = ask(db, question)
+    found, words = ask(db, question, app=app)
     if json:
         show_json({"since": since, "until": until, "runs": found[:limit], "more": len(found) > limit})
     else:
-        show(*_slow(found, at, words, over, limit))
+        show(*_slow(found, at, words, min_duration, limit))
 
 
 def running(
@@ -167,7 +193,7 @@ def running(
             await refuse_unknown(service, which)
         return found
 
-    found = ask(db, question)
+    found = ask(db, question, app=app)
     if json:
         show_json({"at": found.at, "finished": found.finished, "in_flight": found.in_flight, "more": found.more})
     else:
@@ -228,7 +254,7 @@ def _no_runs(found: Listed, at: Instant) -> str:
 def _slow(found: list[RunRow], at: Instant, words: str, over: str | None, limit: int) -> Iterator[Part]:
     if not found:
         than = f" took {over}" if over else " ran"
-        yield f"Nothing{than} {words}. A wider --since{' or a smaller --over' if over else ''} may show more."
+        yield f"Nothing{than} {words}. A wider --since{' or a smaller --min-duration' if over else ''} may show more."
         return
     yield run_table(found[:limit], at)
     shown = f"The slowest {count(limit)} {words}: --limit shows more" if len(found) > limit else f"All {words}"
@@ -240,6 +266,8 @@ def _running(found: Moment, at: Instant, when: str | None) -> Iterator[Part]:
     total = len(found.finished) + len(found.in_flight)
     if not total:
         yield f"Nothing {'runs' if when is None else 'ran'} {then}, as far as it is stored."
+        if when is not None:
+            yield Text(f"What began in that minute: `handspan runs {minute_of(found.at)}`", style=PALE)
         return
     verb = ("runs" if total == 1 else "run") if when is None else "ran"
     yield f"{amount(total, 'command')} {verb} {then}."
@@ -247,12 +275,12 @@ def _running(found: Moment, at: Instant, when: str | None) -> Iterator[Part]:
     table = Table(figure("started"), word(""), name("run of"), figure("took"), text("ended"), word("trace"))
     several = several_services([*found.finished, *found.in_flight])
     for run in found.finished:
-        table.add(ago(run.started_at, at), Text(MARKS[run.kind], style=PALE), title(run, several),
+        table.add(ago(run.started_at, at), Text(MARKS[run.kind], style=PALE), title(run, service=several),
                   took(run.duration_ms), f"{run.status}, {ago(run.ended_at, at)}",
-                  Text(run.trace_id[:12], style=PALE))  # fmt: skip
+                  short_trace(run.trace_id))  # fmt: skip
     for flying in found.in_flight:
-        table.add(ago(flying.started_at, at), Text(MARKS[flying.kind], style=PALE), title(flying, several),
-                  took(flying.running_s * 1000), _still(flying), Text(flying.trace_id[:12], style=PALE))  # fmt: skip
+        table.add(ago(flying.started_at, at), Text(MARKS[flying.kind], style=PALE), title(flying, service=several),
+                  took(flying.running_s * 1000), _still(flying), short_trace(flying.trace_id))  # fmt: skip
     yield table
     if found.more:
         yield Text("There were more: --limit shows them.", style=PALE)

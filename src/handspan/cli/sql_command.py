@@ -36,7 +36,7 @@ def sql(
     timeout: Annotated[str, typer.Option("--timeout", metavar="TIME", help="Stop it after so long.")] = "5s",
     limit: Limit = LISTED,
 ) -> None:
-    """Ask the file anything in SQL. It only reads; the views are made for it."""
+    """Ask the file anything in SQL; it is only read. The views are made for it."""
     if schema:
         if json:
             show_json({"views": views(db, query)})

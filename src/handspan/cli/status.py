@@ -10,7 +10,7 @@ from rich.text import Text
 from whenever import Instant
 
 from handspan.cli import status_view
-from handspan.cli.options import DEFAULT_DB, Db, Json, ask, now, period
+from handspan.cli.options import DEFAULT_DB, Db, Json, Until, ask, now, period
 from handspan.cli.output import as_json, show, show_json
 from handspan.clock import to_ns
 from handspan.settings import Settings, misspelt
@@ -30,17 +30,22 @@ def status(
     since: Annotated[
         str | None, typer.Option("--since", metavar="WHEN", help="15m, 6h, 7d, an ISO date or time, or restart.")
     ] = None,
+    until: Until = None,
     check: Annotated[
         bool, typer.Option("--check", help="Only what needs a look; exit code 1 if anything does.")
     ] = False,
 ) -> int:
-    """What needs a look; then what ran, what failed, who records, and how the file is."""
+    """What needs a look, what ran, what failed, who records."""
     at = now()
     thresholds = Thresholds.of(Settings.load())
     asked = since or f"{thresholds.window_hours}h"
+    if check and until is not None:
+        raise typer.BadParameter("what needs a look, needs it now: without --until", param_hint="'--check'")
 
-    async def question(service: DatabaseService) -> tuple[Verdict, status_query.Status | None, str]:
-        span = await period(service, asked, at)
+    async def question(service: DatabaseService) -> tuple[Verdict | None, status_query.Status | None, str]:
+        span = await period(service, asked, at, until)
+        if until is not None:  # the verdict is of now, and nothing else
+            return None, await status_query.summary(service, at, span.window), span.words
         narrowed = thresholds if since is None else replace(thresholds, window_hours=_hours(span.window.since, at))
         judged = await verdict(service, at, narrowed)
         found = None if check else await status_query.summary(service, at, span.window)
@@ -49,13 +54,13 @@ def status(
     judged, found, words = ask(db, question)
     warnings = misspelt()
     if json:
-        document: dict[str, Any] = {"since": asked, "verdict": _document(judged)}
+        document: dict[str, Any] = {"since": asked, "until": until, "verdict": judged and _document(judged)}
         show_json(document if found is None else {**document, "status": found})
-    elif found is None:
-        show(*status_view.findings(judged, limit=None))
-    else:
+    elif found is not None:
         show(*_parts(judged, found, at, words, warnings))
-    return 1 if check and judged.findings else 0
+    elif judged is not None:
+        show(*status_view.findings(judged, limit=None))
+    return 1 if check and judged is not None and judged.findings else 0
 
 
 def _hours(since: Instant | None, at: Instant) -> int:
@@ -69,13 +74,14 @@ def _document(judged: Verdict) -> dict[str, Any]:
 
 
 def _parts(
-    judged: Verdict, found: status_query.Status, at: Instant, words: str, warnings: list[str]
+    judged: Verdict | None, found: status_query.Status, at: Instant, words: str, warnings: list[str]
 ) -> Iterator[status_view.Part]:
     for sentence in warnings:
         yield Text(sentence, style="yellow")
     if status_view.is_empty(found):
         yield status_view.nothing_yet(found)
         return
-    yield from status_view.findings(judged, limit=status_view.SHOWN)
-    yield ""
-    yield from status_view.figures(found, at, words)
+    if judged is not None:
+        yield from status_view.findings(judged, limit=status_view.SHOWN)
+        yield ""
+    yield from status_view.figures(found, at, words, past=judged is None)

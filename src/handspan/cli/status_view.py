@@ -9,7 +9,7 @@ from whenever import Instant
 from handspan.cli.figures import ago, amount, count, one_line, size, took
 from handspan.cli.incidents_view import incident_table
 from handspan.cli.output import CRASHED, FAILED, PALE, failed, pale_zero
-from handspan.cli.table import Table, figure, name, text, word
+from handspan.cli.table import Facts, Table, figure, name, text, word
 from handspan.cli.views import START_HINT
 from handspan.store.queries.error_groups import ErrorGroupRow
 from handspan.store.queries.sessions import SessionSummary
@@ -60,8 +60,12 @@ def nothing_yet(found: Status) -> str:
     return f"Nothing has been recorded into {found.store.path} yet. {START_HINT}"
 
 
-def figures(found: Status, at: Instant, words: str) -> Iterator[Part]:
-    yield _what_failed(found, at, words)
+def figures(found: Status, at: Instant, words: str, *, past: bool = False) -> Iterator[Part]:
+    """``past``: of a time that is over, so that what was last is not of it."""
+    yield _what_failed(found, at, words, past)
+    if not past and found.last_hour.runs and words != "in the last 1 h":
+        errors = f"{count(found.last_hour.errors)} of them failed" if found.last_hour.errors else "none failed"
+        yield Text(f"In the last hour: {amount(found.last_hour.runs, 'run')}, {errors}.", style=PALE)
     yield from _warnings(found, at)
     yield ""
     yield _kinds_table(found, at)
@@ -76,7 +80,7 @@ def figures(found: Status, at: Instant, words: str) -> Iterator[Part]:
         if len(found.incidents) == RECENT_INCIDENTS:
             yield Text("The newest of the last 7 d: `handspan incidents` has them all.", style=PALE)
     yield ""
-    facts = Table(word(""), text(""))
+    facts = Facts()
     live = [session for session in found.sessions if session.state == "live"]
     for session in live:
         facts.add("recording", _live_words(session))
@@ -86,7 +90,7 @@ def figures(found: Status, at: Instant, words: str) -> Iterator[Part]:
         facts.add("waiting", Text(waiting, style=FAILED))
     facts.add("lost", _losses(found))
     facts.add("file", f"{found.store.path}, {size(found.store.live_bytes)}, schema {found.store.schema_revision}")
-    yield _Headless(facts)
+    yield facts
     for path in found.set_aside:
         yield Text(f"A damaged file was set aside as {path}. Saved what you need of it? Then it may go.", style=PALE)
 
@@ -103,7 +107,7 @@ def _kinds_table(found: Status, at: Instant) -> Table:
     return table
 
 
-def _what_failed(found: Status, at: Instant, words: str) -> Text:
+def _what_failed(found: Status, at: Instant, words: str, past: bool) -> Text:
     runs = found.handlers.runs + found.jobs.runs
     errors = found.handlers.failures.errors + found.jobs.failures.errors
     if not runs:
@@ -114,7 +118,7 @@ def _what_failed(found: Status, at: Instant, words: str) -> Text:
         return Text(f"Nothing ran {words}.{then}")
     if not errors:
         return Text(f"Nothing failed {words}.")
-    if not found.errors:  # rows of the failures are pruned, or of another moment
+    if past or not found.errors:  # rows of the failures are pruned, or of another moment
         return Text(f"{count(errors)} of {amount(runs, 'run')} failed {words}.", style=FAILED)
     worst = found.errors[0]
     where = Text(f"{title(worst.app_key, worst.name, worst.instance_index)}, {one_line(worst.error_type or 'error')}")
@@ -167,14 +171,3 @@ def _losses(found: Status) -> Text:
     total = sum(loss.count for loss in losses)
     where = "" if worst.stage == "store" else f" to {worst.stage}"
     return Text(f"{amount(total, 'record')}, most for {worst.reason}{where}: `handspan losses`", style=FAILED)
-
-
-class _Headless(Table):
-    """A table of facts: no head."""
-
-    def __init__(self, table: Table) -> None:
-        super().__init__()
-        self._table = table
-
-    def lines(self, width: int) -> list[Text]:
-        return self._table.lines(width)[1:]

@@ -7,7 +7,7 @@ from typing import Final
 from rich.cells import cell_len
 from rich.text import Text
 
-__all__ = ["Column", "Table", "figure", "name", "text", "word"]
+__all__ = ["Column", "Facts", "Table", "figure", "name", "text", "word"]
 
 GAP: Final = 2
 LEAST_TEXT: Final = 6  # cells a text is cut down to; after that the line itself is
@@ -73,6 +73,16 @@ class Table:
         )
         line.rstrip()
         return line
+
+
+class Facts(Table):
+    """Names and values, without a head."""
+
+    def __init__(self) -> None:
+        super().__init__(word(""), text(""))
+
+    def lines(self, width: int) -> list[Text]:
+        return super().lines(width)[1:]
 
 
 def _fitted(cell: Text, width: int, right: bool) -> Text:

@@ -9,11 +9,12 @@ from rich.text import Text
 from whenever import Instant
 
 from handspan.cli.figures import took
-from handspan.cli.options import DEFAULT_DB, Db, now
+from handspan.cli.options import DEFAULT_DB, App, Db, Handler, Job, now
 from handspan.cli.output import PALE, STYLE_OF, complain, json_line, say, show
-from handspan.cli.run_words import App, Handler, Job, Lines, StatusOption, clock_time, error_of, status_of, title
+from handspan.cli.run_words import Lines, StatusOption, clock_time, error_of, status_of
 from handspan.cli.runs_command import duration_ms
 from handspan.cli.views import MARKS
+from handspan.cli.words import title
 from handspan.errors import CorruptDatabaseError, DatabaseBusyError, MissingDatabaseError, QueryTimeoutError
 from handspan.store.queries.runs import RunFilter, RunRow
 from handspan.store.queries.tail import Follower

@@ -1,7 +1,7 @@
 """Answers as people read them: a sentence, a table, and what to do next where there is nothing to show."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from rich.text import Text
 from whenever import Instant
@@ -26,22 +26,6 @@ STATE_WORDS: Final = {
 }
 
 
-class Named(Protocol):
-    """What is registered has these."""
-
-    @property
-    def service(self) -> str: ...
-    @property
-    def app_key(self) -> str: ...
-    @property
-    def instance_index(self) -> int: ...
-    @property
-    def name(self) -> str: ...
-
-
-# --- sessions ------------------------------------------------------------------------------
-
-
 def sessions(found: Sequence[SessionSummary], at: Instant, words: str, limit: int) -> Iterator[Part]:
     if not found:
         yield f"No session {words}. A wider --since may show more." if words else f"No session yet. {START_HINT}"
@@ -50,7 +34,7 @@ def sessions(found: Sequence[SessionSummary], at: Instant, words: str, limit: in
         figure("id"), figure("started"), figure("lasted"), word("state"), name("service"), figure("runs"),
         figure("failed"), figure("lost"), text("process"),
     )  # fmt: skip
-    for session in found:
+    for session in found[:limit]:
         counts = session.counts
         state = STATE_WORDS[session.state] + ("" if session.recovered else ", not yet recovered")
         version = f" {session.service_version}" if session.service_version else ""
@@ -62,7 +46,7 @@ def sessions(found: Sequence[SessionSummary], at: Instant, words: str, limit: in
                   pale_zero(counts.runs if counts else 0), failed(counts.errors if counts else 0), failed(session.lost),
                   Text(one_line(process), style=PALE))  # fmt: skip
     yield table
-    if len(found) == limit:
+    if len(found) > limit:
         yield Text(f"{newest(limit)}: --limit shows more.", style=PALE)
 
 
@@ -90,19 +74,3 @@ def losses(found: LossPage, at: Instant, words: str, limit: int) -> Iterator[Par
     yield Text("By the hour in which it was lost; `handspan sessions` tells of the sessions.", style=PALE)
     if found.entries > limit:
         yield Text(f"{newest(limit)} of {count(found.entries)}: --limit shows more.", style=PALE)
-
-
-# --- small things ---------------------------------------------------------------------------------------
-
-
-def _title(of: Named, service: bool = False, retired_at: Instant | None = None) -> Text:
-    """``app.name``, with the instance where it is not the first."""
-    instance = f" #{of.instance_index}" if of.instance_index else ""
-    title = Text(one_line(f"{of.service}/" * service + f"{of.app_key}.{of.name}{instance}"))
-    if retired_at is not None:
-        title.append(" (retired)", style=PALE)
-    return title
-
-
-def _several_services(found: Iterable[Named]) -> bool:
-    return len({of.service for of in found}) > 1

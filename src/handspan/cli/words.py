@@ -6,7 +6,8 @@ from typing import Protocol
 from rich.text import Text
 from whenever import Instant
 
-from handspan.cli.figures import amount, count, iso, one_line, took
+from handspan import wording
+from handspan.cli.figures import amount, count, iso, took
 from handspan.cli.output import PALE
 from handspan.store.queries.compare import RATIO, SIGMAS, Change, changes
 from handspan.store.queries.cover import Cover
@@ -32,8 +33,7 @@ def title(of: Nameable, *, service: bool = False, retired_at: Instant | None = N
     """``app.name``, with the instance where it is not the first."""
     if of.name is None:
         return Text("(pruned)", style=PALE)
-    instance = f" #{of.instance_index}" if of.instance_index else ""
-    found = Text(one_line(f"{of.service}/" * service + f"{of.app_key}.{of.name}{instance}"))
+    found = Text(wording.title(of.app_key or "", of.name, of.instance_index or 0, (of.service or "") * service))
     if retired_at is not None:
         found.append(" (retired)", style=PALE)
     return found

@@ -12,10 +12,22 @@ _HEADER: Final = re.compile(r"^-- ([a-z][a-z_]*): ", re.MULTILINE)
 
 @cache
 def statements(path: str) -> dict[str, str]:
-    """The statements of ``store/<path>``, by name."""
+    """The statements of ``store/<path>``, by name.
+
+    Raises :class:`ValueError` for a name without SQL, and for one that is there twice: a comment that goes on in a line
+    like ``-- word: ...`` would otherwise take the statement under its own name, and leave the one before it empty.
+    """
     text = (Path(__file__).parent / path).read_text(encoding="utf-8")
     headers = list(_HEADER.finditer(text))
     ends = [match.start() for match in headers[1:]] + [len(text)]
-    return {
-        match[1]: text[match.start() : end].partition("\n")[2].strip() for match, end in zip(headers, ends, strict=True)
-    }
+    found: dict[str, str] = {}
+    for match, end in zip(headers, ends, strict=True):
+        sql = text[match.start() : end].partition("\n")[2].strip()
+        if all(not line.strip() or line.lstrip().startswith("--") for line in sql.splitlines()):
+            raise ValueError(
+                f"{path}: {match[1]} has no SQL. No comment of it may go on with a line like '-- word: ...'."
+            )
+        if match[1] in found:
+            raise ValueError(f"{path}: {match[1]} is there twice.")
+        found[match[1]] = sql
+    return found

@@ -94,8 +94,10 @@ class Search:
     async def latest(self, resolution: int, limit: int = ALL) -> list[Bucket]:
         return _buckets(await self._fetch("latest", resolution=resolution, limit=limit))
 
-    async def within(self, buckets: Iterable[Bucket], begins: dict[int, float]) -> tuple[list[Bucket], list[Bucket]]:
-        """The finer buckets inside some of one resolution; and what lies before the first of the finer ones, where only
+    async def within(
+        self, buckets: Iterable[Bucket], begins: dict[int, float], *, least_ns: int = 0
+    ) -> tuple[list[Bucket], list[Bucket]]:
+        """The finer buckets inside some of one resolution, those with a run of ``least_ns``; and what lies before the first of the finer ones, where only
         rows tell: nothing, unless those were pruned."""
         opened: list[Bucket] = []
         untold: list[Bucket] = []
@@ -110,7 +112,8 @@ class Search:
         if not opened:
             return [], untold
         pairs = json.dumps([[bucket.start, bucket.registration_id] for bucket in opened])
-        rows = await self._fetch("within", resolution=resolution, finer=finer, buckets=pairs)
+        least_ns = max(least_ns, self.params()["least_ns"])
+        rows = await self._fetch("within", resolution=resolution, finer=finer, buckets=pairs, least_ns=least_ns)
         return _buckets(rows), untold
 
     async def rows(self, buckets: Iterable[Bucket], *, limit: int = ALL, by_duration: bool = False) -> list[Found]:

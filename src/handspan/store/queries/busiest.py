@@ -61,12 +61,13 @@ class Busiest:
 
 
 async def busiest(
-    db: DatabaseService, window: Window = ALL_TIME, which: Which = EVERYTHING, *, limit: int = 10
+    db: DatabaseService, window: Window = ALL_TIME, which: Which = EVERYTHING, *, step: int = 60, limit: int = 10
 ) -> Busiest:
-    """Most runs first. A day's minutes of sixty registrations are 86,000 rollups, 15 ms: longer windows are asked day
-    by day, a few at a time, on as many processors."""
+    """Of minutes; of hours or days with a ``step`` of 3600 or 86400, or where nothing finer is kept. Most runs first.
+    A day's minutes of sixty registrations are 86,000 rollups, 15 ms: longer windows are asked day by day, a few at a
+    time, on as many processors."""
     kept = await cover(db, window)
-    step = kept.finest
+    step = max(step, kept.finest)
     first, last = math.floor(kept.begins / step) * step, math.ceil(kept.ends / step) * step
     one = which.kind is not None and which.registration_id is not None
     whose = {"app": which.app, "kind": which.kind, "registration": which.registration_id, "resolution": step}

@@ -18,6 +18,7 @@ from handspan.store.statements import statements
 
 __all__ = [
     "ErrorGroupRow",
+    "Failure",
     "GroupFilter",
     "GroupKey",
     "GroupOrder",
@@ -27,6 +28,7 @@ __all__ = [
     "Trend",
     "WholeGroup",
     "group_runs",
+    "groups_of",
     "list_groups",
     "whole_group",
 ]
@@ -88,6 +90,20 @@ class ErrorGroupRow:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """A group as its registration shows it."""
+
+    id: int
+    error_type: str
+    message: str
+    count: int
+    """Ever."""
+    in_window: int
+    first_seen_at: Instant
+    last_seen_at: Instant
+
+
+@dataclass(frozen=True)
 class GroupKey:
     """Where a page ended: the last row's place in the order asked for."""
 
@@ -102,6 +118,8 @@ class GroupFilter:
     app: str | None = None
     name: str | None = None
     state: GroupState | None = None
+    error_type: str | None = None
+    """Likewise with ``*`` and ``?``."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +182,8 @@ async def list_groups(
 async def whole_group(
     db: DatabaseService, at: Instant, group_id: int, window: Window = ALL_TIME, *, limit: int = 10
 ) -> WholeGroup | None:
-    """None if there is no such group. ``window`` is what its count and trend are of; all else is of all time."""
+    """None if there is no such group. ``window`` is what its count and trend are of, and its runs
+    are those up to the end of that; all else is of all time."""
     rows = await _rows(db, window, GroupFilter(), by="last_seen", limit=1, group_id=group_id)
     if not rows:
         return None
@@ -176,7 +195,7 @@ async def whole_group(
                      **{name: row[name] for name in ("session_id", "service_version", "count")})
         for row in await db.fetch_all(_SQL["group_sessions"], params)
     ]  # fmt: skip
-    runs = await group_runs(db, group.kind, group_id, limit=limit)
+    runs = await group_runs(db, group.kind, group_id, Window(until=window.until), limit=limit)
     return WholeGroup(group, rest["sample_trace_id"], rest["sample_span_id"], rest["traceback"], sessions, runs)
 
 
@@ -198,6 +217,19 @@ async def group_runs(
     return RunPage(page, page[-1].key if len(runs) > limit else None)
 
 
+async def groups_of(
+    db: DatabaseService, kind: Kind, registration_id: int, window: Window, *, limit: int
+) -> list[Failure]:
+    """One registration's, whenever they were seen, the newest first."""
+    mine = (kind, registration_id)
+    rows = await _rows(db, window, GroupFilter(), by="last_seen", limit=limit, registration=mine)
+    return [
+        Failure(row["id"], row["error_type"], row["message"], row["total"], row["count"],
+                instant(row["first_seen_at"]), instant(row["last_seen_at"]))
+        for row in rows
+    ]  # fmt: skip
+
+
 # --- rows to groups ---------------------------------------------------------------------------------------
 
 
@@ -210,6 +242,7 @@ async def _rows(
     limit: int,
     after: GroupKey | None = None,
     group_id: int | None = None,
+    registration: tuple[Kind | None, int | None] = (None, None),
 ) -> list[dict[str, Any]]:
     ends = window.params()
     params = {
@@ -221,7 +254,10 @@ async def _rows(
         "app": which.app,
         "name": which.name,
         "state": which.state,
+        "type": which.error_type,
         "group_id": group_id,
+        "kind": registration[0],
+        "registration_id": registration[1],
         "by": by,
         "limit": limit,
     }

@@ -1,7 +1,7 @@
 -- Error groups as stored; counts over time come from their hours, exact at both ends of a window as long as the rows
 -- of the hour it cuts are kept.
 
--- groups: those seen in the window, or one whenever it was; the most recently or most often seen first
+-- groups: those seen in the window, or one or one registration's whenever it was; the most recently or most often seen first
 -- A group that was seen both before and after a window that has ended need not have been seen in it: its hours tell. They
 -- are read once, and only if some group needs them: the count of one that is all in the window is known.
 WITH hours AS MATERIALIZED (
@@ -32,8 +32,10 @@ counted AS MATERIALIZED (
     LEFT JOIN scheduled_jobs AS j ON g.kind = 'job' AND j.id = g.registration_id
     LEFT JOIN services AS v ON v.id = coalesce(l.service_id, j.service_id)
     WHERE CASE WHEN :group_id IS NOT NULL THEN g.id = :group_id
+               WHEN :registration_id IS NOT NULL THEN g.kind = :kind AND g.registration_id = :registration_id
                ELSE g.last_seen_at >= :since AND g.first_seen_at < :until END
       AND (:app IS NULL OR coalesce(l.app_key, j.app_key) = :app)
+      AND (:type IS NULL OR g.error_type GLOB :type)
       AND (:name IS NULL OR coalesce(l.name, j.job_name) GLOB :name
            OR coalesce(l.app_key, j.app_key) || '.' || coalesce(l.name, j.job_name) GLOB :name)
       AND (:state IS NULL OR :state = CASE WHEN g.regressed_at IS NOT NULL THEN 'regressed'
@@ -41,7 +43,7 @@ counted AS MATERIALIZED (
 )
 SELECT *, CASE :by WHEN 'count' THEN count ELSE last_seen_at END AS sort_key
 FROM counted
-WHERE (sort_key, id) < (:before_key, :before_id) AND (count > 0 OR :group_id IS NOT NULL)
+WHERE (sort_key, id) < (:before_key, :before_id) AND (count > 0 OR :group_id IS NOT NULL OR :registration_id IS NOT NULL)
 ORDER BY sort_key DESC, id DESC LIMIT :limit
 
 -- trend: of a few groups, by hour or day: a seek for each hour

@@ -9,24 +9,39 @@ Fetched row by row they took as long, and gave up Python's lock five thousand ti
 import sqlite3
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 from whenever import Instant
 
-from handspan.store.histogram import Histogram, merged, percentile
 from handspan.store.queries.cover import Cover, cover, over, over_one
+from handspan.store.queries.merging import Merged, merge
 from handspan.store.queries.runs import Kind
 from handspan.store.queries.shapes import ALL_TIME, Window, instant
 from handspan.store.service import DatabaseService
 from handspan.store.statements import statements
 
-__all__ = ["EVERYTHING", "NOTHING", "By", "Figures", "Key", "Which", "by_registration", "figures", "overall"]
+__all__ = [
+    "EVERYTHING",
+    "NOTHING",
+    "By",
+    "Figures",
+    "Key",
+    "Which",
+    "by_registration",
+    "figures",
+    "overall",
+    "with_latency",
+]
 
 _SQL: Final = statements("queries/figures.sql")
 
 By = Literal["kind", "registration", "app", "session", "version"]
 """What is added up apart. Registrations are told by kind and id."""
+_COLUMNS: Final[dict[By, tuple[int, ...]]] = {
+    "kind": (1,), "registration": (1, 2), "app": (3,), "session": (4,), "version": (5,),
+}  # fmt: skip
+"""Of a row of ``tallies``, by number."""
 
 
 @dataclass(frozen=True)
@@ -93,23 +108,9 @@ async def figures(
     percentiles: bool = True,
 ) -> dict[Key, Figures]:
     """Only of what ran: who did not is not in it."""
-    covered = window if isinstance(window, Cover) else await cover(db, window)
-    one = which.kind is not None and which.registration_id is not None
-    params = {
-        **covered.params,
-        "kind": which.kind,
-        "registration": which.registration_id,
-        "app": which.app,
-        "sessions": None if which.sessions is None else msgspec.json.encode(sorted(which.sessions)).decode(),
-        "by_kind": "kind" in by or "registration" in by,
-        "by_registration": "registration" in by,
-        "by_app": "app" in by,
-        "by_session": "session" in by,
-        "by_version": "version" in by,
-        "histograms": percentiles,
-    }
-    rows = await db.fetch_all((over_one if one else over)(_SQL["tallies"]), params)
-    return {Key(*tuple(row)[: len(Key._fields)]): _figures(row) for row in rows}
+    rows = await _tallies(db, window, which, by, histograms=percentiles)
+    latencies = merge(rows.items()) if percentiles else {}
+    return {key: _figures(row, latencies.get(key)) for key, row in rows.items()}
 
 
 async def by_registration(
@@ -128,22 +129,46 @@ async def overall(
     return found.get(Key(), NOTHING)
 
 
-def _figures(row: sqlite3.Row) -> Figures:
-    runs, least, most = row["runs"], row["min_ns"], row["max_ns"]
-    total_ns = row["sum_s"] * 10**9 + row["rest_ns"]
-    histogram: Histogram | None = None
-    if row["histograms"] is not None or row["durations"] is not None:
-        histogram = merged(row["histograms"] or "", row["durations"] or "", runs, most)
-    shares: dict[str, Any] = {
-        name: None if histogram is None else _ms(percentile(histogram, share, least, most))
-        for name, share in (("p50_ms", 0.50), ("p95_ms", 0.95), ("p99_ms", 0.99))
+async def with_latency(db: DatabaseService, window: Window | Cover, which: Which) -> tuple[Figures, Merged]:
+    """Of all of them in one, and how long each took."""
+    rows = await _tallies(db, window, which, (), histograms=True)
+    if not rows:
+        return NOTHING, Merged()
+    ((key, row),) = rows.items()
+    latency = merge([(key, row)])[key]
+    return _figures(row, latency), latency
+
+
+async def _tallies(
+    db: DatabaseService, window: Window | Cover, which: Which, by: Collection[By], *, histograms: bool
+) -> dict[Key, sqlite3.Row]:
+    covered = window if isinstance(window, Cover) else await cover(db, window)
+    one = which.kind is not None and which.registration_id is not None
+    apart = {column for each in by for column in _COLUMNS[each]} or {1}
+    params = {
+        **covered.params,
+        "kind": which.kind,
+        "registration": which.registration_id,
+        "app": which.app,
+        "sessions": None if which.sessions is None else msgspec.json.encode(sorted(which.sessions)).decode(),
+        "by_kind": "kind" in by or "registration" in by,
+        **{f"by_{each}": each in by for each in _COLUMNS if each != "kind"},
+        "histograms": histograms,
     }
+    sql = f"{_SQL['tallies']}\nGROUP BY {', '.join(map(str, sorted(apart)))}"
+    rows = await db.fetch_all((over_one if one else over)(sql), params)
+    return {Key(*tuple(row)[: len(Key._fields)]): row for row in rows}
+
+
+def _figures(row: sqlite3.Row, latency: Merged | None) -> Figures:
+    runs, total_ns = row["runs"], row["sum_s"] * 10**9 + row["rest_ns"]
+    p50, p95, p99 = (None, None, None) if latency is None else latency.percentiles_ms()
     return Figures(
         runs=runs, successes=runs - row["errors"] - row["cancelled"], errors=row["errors"],
         dependency_failures=row["dependency_failures"], timeouts=row["timeouts"], interrupted=row["interrupted"],
         cancelled=row["cancelled"], late=row["late"], total_ms=total_ns / 1e6, avg_ms=total_ns / 1e6 / runs,
-        min_ms=_ms(least), max_ms=_ms(most), **shares, max_delay_ms=_ms(row["max_delay_ns"]),
-        last_error_before=instant(row["last_error_before"]),
+        min_ms=_ms(row["min_ns"]), max_ms=_ms(row["max_ns"]), p50_ms=p50, p95_ms=p95, p99_ms=p99,
+        max_delay_ms=_ms(row["max_delay_ns"]), last_error_before=instant(row["last_error_before"]),
     )  # fmt: skip
 
 

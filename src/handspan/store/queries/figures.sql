@@ -2,7 +2,8 @@
 
 -- tallies: added up by whatever is asked for; histograms as text, which the reader adds up
 -- hex() makes text of a histogram, and group_concat() one row of a group's: a row that is fetched costs Python's lock
--- once, so that sixty rows are kinder to an event loop beside them than five thousand.
+-- once, so that sixty rows are kinder to an event loop beside them than five thousand. GROUP BY is added by whoever asks,
+-- with the columns it tells apart: five keys instead of two are a sixth of the time over a year.
 SELECT CASE WHEN :by_kind THEN kind END AS kind, CASE WHEN :by_registration THEN registration_id END AS registration_id,
        CASE WHEN :by_app THEN CASE kind WHEN 'handler' THEN (SELECT app_key FROM listeners WHERE id = registration_id)
                                         ELSE (SELECT app_key FROM scheduled_jobs WHERE id = registration_id) END
@@ -24,4 +25,3 @@ WHERE (:kind IS NULL OR kind = :kind) AND (:registration IS NULL OR registration
   AND (:app IS NULL
        OR (kind = 'handler' AND registration_id IN (SELECT id FROM listeners WHERE app_key = :app))
        OR (kind = 'job' AND registration_id IN (SELECT id FROM scheduled_jobs WHERE app_key = :app)))
-GROUP BY 1, 2, 3, 4, 5

@@ -1,21 +1,23 @@
 """One handler or job: everything there is to know of it, in a window."""
 
-import math
 import sqlite3
 from dataclasses import dataclass
 from typing import Any, Final
 
 from whenever import Instant
 
+from handspan.store.queries.error_groups import Failure, groups_of
 from handspan.store.queries.records import HandlerInvocationRecord, JobExecutionRecord
 from handspan.store.queries.runs import Kind, last_executions, last_invocations
+from handspan.store.queries.schedule import SkipCount, skips_of
 from handspan.store.queries.series import Series, registration_series
 from handspan.store.queries.shapes import Window, instant
+from handspan.store.queries.streaks import Streak, streak
 from handspan.store.queries.tallies import Tally, before, tally
 from handspan.store.service import DatabaseService
 from handspan.store.statements import statements
 
-__all__ = ["Failure", "HandlerFacts", "JobFacts", "Page", "Skip", "page", "registrations_named"]
+__all__ = ["HandlerFacts", "JobFacts", "Page", "page", "registrations_named"]
 
 _SQL: Final = statements("queries/page.sql")
 
@@ -71,31 +73,6 @@ class JobFacts:
 
 
 @dataclass(frozen=True)
-class Failure:
-    """One group of its errors."""
-
-    id: int
-    error_type: str
-    message: str
-    count: int
-    """Ever."""
-    in_window: int
-    """In the hours the window touches."""
-    first_seen_at: Instant
-    last_seen_at: Instant
-
-
-@dataclass(frozen=True)
-class Skip:
-    """How often it did not run, for one reason; counted by the hour."""
-
-    reason: str
-    count: int
-    first_at: Instant
-    last_at: Instant
-
-
-@dataclass(frozen=True)
 class Page:
     """The story of one registration."""
 
@@ -109,10 +86,13 @@ class Page:
     """The newest, whenever they were."""
     more_runs: bool
     errors: list[Failure]
-    skips: list[Skip]
+    skips: list[SkipCount]
+    """What of it did not run, most first."""
     running: int
     """Now."""
     running_since: Instant | None
+    streak: Streak
+    """Whether it still failed at the window's end."""
 
 
 async def registrations_named(db: DatabaseService, kind: Kind, name: str) -> list[HandlerFacts] | list[JobFacts]:
@@ -134,23 +114,19 @@ async def page(
     limit: int = 10,
 ) -> Page:
     """Point seeks throughout: it costs the same at any size of the file."""
-    asked = {"kind": kind, "id": registration.id}
     figures = await tally(db, kind, registration.id, window, at)
     newest = last_invocations if kind == "handler" else last_executions
     runs = await newest(db, registration.id, Window(until=window.until), limit=limit + 1)
-    bounds = {
-        key: min(max(value, 0.0), 2.0**53) if math.isinf(value) else value for key, value in window.params().items()
-    }
-    errors = await db.fetch_all(_SQL["groups"], {**asked, **bounds, "limit": limit})
-    skips = await db.fetch_all(_SQL["skips"], {**asked, **bounds})
     running = await db.fetch_one(_SQL[f"{kind}_running"], {"id": registration.id})
     return Page(
         kind=kind, registration=registration, figures=figures,
         before=await tally(db, kind, registration.id, before(figures), at),
         series=await registration_series(db, kind, registration.id, window, at, points=points),
         runs=runs[:limit], more_runs=len(runs) > limit,
-        errors=[Failure(**_facts(row)) for row in errors], skips=[Skip(**_facts(row)) for row in skips],
+        errors=await groups_of(db, kind, registration.id, window, limit=limit),
+        skips=await skips_of(db, kind, registration.id, window),
         running=running["running"], running_since=instant(running["since"]),
+        streak=await streak(db, kind, registration.id, min(window.until or at, at)),
     )  # fmt: skip
 
 

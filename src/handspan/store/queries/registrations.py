@@ -22,6 +22,7 @@ __all__ = [
     "Sort",
     "Totals",
     "known_names",
+    "last_days",
     "list_handlers",
     "list_jobs",
     "registration_totals",
@@ -30,7 +31,10 @@ __all__ = [
 
 _SQL: Final = statements("queries/registrations.sql")
 
-Sort = Literal["name", "runs", "failed", "p95", "last"]
+Sort = Literal[
+    "name", "runs", "failed", "p95", "last", "p99", "longest", "total", "cancelled", "timeout", "dependency",
+    "interrupted", "late",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,11 @@ async def known_names(db: DatabaseService, kind: Kind, *, limit: int = 1000) -> 
     return [f"{row['app_key']}.{row['name']}" for row in rows]
 
 
+async def last_days(db: DatabaseService, kind: Kind) -> dict[int, float]:
+    """When the day (UTC) began that each one ran last in, as far as a year tells: also where its runs were pruned."""
+    return {row["registration_id"]: row["day"] for row in await db.fetch_all(_SQL["last_days"], {"kind": kind})}
+
+
 def window_before(window: Window, now: Instant | None) -> Window | None:
     """As long as the window, up to its beginning; None where it has none, or no length."""
     end = window.until or now
@@ -170,7 +179,7 @@ async def _with_figures(
     earlier = window_before(window, now)
     before = None if earlier is None else await by_registration(db, earlier, Which(kind))
     if any(each.last_run_at is None for each in found):
-        days = {row["registration_id"]: row["day"] for row in await db.fetch_all(_SQL["last_days"], {"kind": kind})}
+        days = await last_days(db, kind)
         found = [
             replace(each, last_run_at=instant(days.get(each.id))) if each.last_run_at is None else each
             for each in found
@@ -202,6 +211,14 @@ _ORDERS: Final[dict[str, Callable[[HandlerSummary | JobSummary], Any]]] = {
     "runs": lambda each: -each.activity.runs,
     "failed": lambda each: -each.activity.errors,
     "p95": lambda each: -(each.activity.p95_ms or -1.0),
+    "p99": lambda each: -(each.activity.p99_ms or -1.0),
+    "longest": lambda each: -(each.activity.max_ms or -1.0),
+    "total": lambda each: -each.activity.total_ms,
+    "cancelled": lambda each: -each.activity.cancelled,
+    "timeout": lambda each: -each.activity.timeouts,
+    "dependency": lambda each: -each.activity.dependency_failures,
+    "interrupted": lambda each: -each.activity.interrupted,
+    "late": lambda each: -each.activity.late,
     "last": lambda each: -to_epoch(to_ns(each.last_run_at)) if each.last_run_at else 1.0,
 }
 

@@ -13,10 +13,11 @@ from whenever import Instant
 from handspan.clock import to_ns
 from handspan.reasons import reason_words
 from handspan.store.liveness import is_alive
+from handspan.store.queries.figures import NOTHING, Figures, Which, by_registration
+from handspan.store.queries.registrations import last_days
 from handspan.store.queries.runs import Kind
 from handspan.store.queries.sessions import live_sessions
 from handspan.store.queries.shapes import Window, instant
-from handspan.store.queries.stretches import as_json, stretches
 from handspan.store.service import DatabaseService
 from handspan.store.statements import statements
 
@@ -30,6 +31,7 @@ __all__ = [
     "job_schedules",
     "overdue_s",
     "refusals",
+    "skips_by_registration",
     "skips_of",
 ]
 
@@ -114,39 +116,53 @@ async def job_schedules(
     alive: Callable[[str, str], bool] = is_alive,
 ) -> list[JobSchedule]:
     """By app and name. What was retired before the window is left out."""
-    params = {**_window(window, now), "app": app, "id": job_id, "limit": limit, "sample": DELAY_SAMPLE}
+    params = {**window.params(), "app": app, "id": job_id, "limit": limit, "sample": DELAY_SAMPLE}
     rows = [dict(row) for row in await db.fetch_all(_SQL["job_schedules"], params)]
-    skipped = await _skips(db, "job", window, job_id)
+    ran = await by_registration(db, window, Which("job", job_id, app), percentiles=False)
+    skipped = await skips_by_registration(db, "job", window, job_id)
     live = {each.id: each.last_heartbeat_at for each in await live_sessions(db, now, alive=alive)}
-    rowless = [row["id"] for row in rows if row["last_run_ts"] is None]
-    if rowless:
-        found = await db.fetch_all(_SQL["jobs_that_ran"], {"ids": json.dumps(rowless)})
-        days = {row["registration_id"]: float(row["day"]) for row in found}
+    if any(row["last_run_ts"] is None for row in rows):
+        days = await last_days(db, "job")
         rows = [row | {"last_run_ts": row["last_run_ts"] or days.get(row["id"])} for row in rows]
-    return [_job(row, skipped, live, now) for row in rows]
+    return [_job(row, ran.get(("job", row["id"]), NOTHING), skipped, live, now) for row in rows]
 
 
 async def refusals(
     db: DatabaseService,
     window: Window,
-    now: Instant,
     *,
     app: str | None = None,
     listener_id: int | None = None,
     limit: int = 200,
 ) -> list[HandlerRefusals]:
     """By app and name, likewise; also those nothing was refused to."""
-    params = {**_window(window, now), "app": app, "id": listener_id, "limit": limit}
-    skipped = await _skips(db, "handler", window, listener_id)
+    params = {**window.params(), "app": app, "id": listener_id, "limit": limit}
+    ran = await by_registration(db, window, Which("handler", listener_id, app), percentiles=False)
+    skipped = await skips_by_registration(db, "handler", window, listener_id)
     return [
-        HandlerRefusals(**{**dict(row), "retired_at": instant(row["retired_at"])}, skips=skipped[row["id"]])
-        for row in await db.fetch_all(_SQL["listener_runs"], params)
+        HandlerRefusals(
+            **{**dict(row), "retired_at": instant(row["retired_at"])},
+            runs=ran.get(("handler", row["id"]), NOTHING).runs,
+            skips=skipped[row["id"]],
+        )
+        for row in await db.fetch_all(_SQL["listeners"], params)
     ]
 
 
 async def skips_of(db: DatabaseService, kind: Kind, registration_id: int, window: Window) -> list[SkipCount]:
     """One registration's, most first."""
-    return (await _skips(db, kind, window, registration_id))[registration_id]
+    return (await skips_by_registration(db, kind, window, registration_id))[registration_id]
+
+
+async def skips_by_registration(
+    db: DatabaseService, kind: Kind, window: Window, registration_id: int | None = None
+) -> defaultdict[int, list[SkipCount]]:
+    """Of everyone, or of one."""
+    found: defaultdict[int, list[SkipCount]] = defaultdict(list)
+    params = {**window.params(), "kind": kind, "id": registration_id}
+    for row in await db.fetch_all(_SQL["skips_by_registration"], params):
+        found[row["registration_id"]].append(_skip_count(row))
+    return found
 
 
 def overdue_s(next_run_at: Instant | None, now: Instant, last_heartbeat_at: Instant | None) -> float | None:
@@ -159,27 +175,17 @@ def overdue_s(next_run_at: Instant | None, now: Instant, last_heartbeat_at: Inst
     return late if late > OVERDUE_GRACE < told else None
 
 
-async def _skips(
-    db: DatabaseService, kind: Kind, window: Window, registration_id: int | None
-) -> defaultdict[int, list[SkipCount]]:
-    found: defaultdict[int, list[SkipCount]] = defaultdict(list)
-    params = {**window.params(), "kind": kind, "id": registration_id}
-    for row in await db.fetch_all(_SQL["skips_by_registration"], params):
-        found[row["registration_id"]].append(_skip_count(row))
-    return found
-
-
 def _skip_count(row: sqlite3.Row) -> SkipCount:
     reason = row["reason"]
     return SkipCount(reason, reason_words(reason), row["count"], instant(row["first_at"]), instant(row["last_at"]))
 
 
-def _window(window: Window, now: Instant) -> dict[str, Any]:
-    return {**window.params(), "stretches": as_json(stretches(window, now))}
-
-
 def _job(
-    row: dict[str, Any], skipped: defaultdict[int, list[SkipCount]], live: dict[int, Instant], now: Instant
+    row: dict[str, Any],
+    ran: Figures,
+    skipped: defaultdict[int, list[SkipCount]],
+    live: dict[int, Instant],
+    now: Instant,
 ) -> JobSchedule:
     delays: list[float] = sorted(json.loads(row.pop("delays")))
     heartbeats = [live[each] for each in json.loads(row.pop("holders")) if each in live]
@@ -188,6 +194,9 @@ def _job(
         registered_at=instant(row.pop("last_registered_at")),
         retired_at=instant(row.pop("retired_at")),
         held=bool(heartbeats),
+        runs=ran.runs,
+        late=ran.late,
+        max_delay_ms=ran.max_delay_ms,
         sampled=len(delays),
         p95_delay_ms=delays[math.ceil(len(delays) * 0.95) - 1] if delays else None,
         skips=skipped[row["id"]],

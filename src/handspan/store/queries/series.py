@@ -4,14 +4,15 @@ Points are aligned to multiples of their step, in UTC, so the first and the last
 which nothing ran is zero if a session lived in it, and not recorded if none did.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from whenever import Instant
 
-from handspan.store.histogram import Histogram
-from handspan.store.queries.grid import HOUR, Grid, grid_of
-from handspan.store.queries.merging import Merged, bound_ms, merge_rows, merge_texts
+from handspan.store.histogram import Histogram, bound_ms
+from handspan.store.queries.grid import DAY, HOUR, Grid, grid_of
+from handspan.store.queries.merging import Merged, merge
 from handspan.store.queries.runs import Kind
 from handspan.store.queries.shapes import Window, instant
 from handspan.store.queries.timeline import Timeline, timeline
@@ -23,6 +24,7 @@ __all__ = ["Heatmap", "Point", "Roll", "RollRow", "Series", "heatmap", "registra
 _SQL: Final = statements("queries/series.sql")
 
 FINE_ENOUGH: Final = 3 * HOUR  # of minutes' histograms over all registrations: 10,000 of them, 20 ms
+HOURLY: Final = 8 * DAY  # likewise of hours'
 JOB_BIT: Final = 1 << 32
 POINT_SHIFT: Final = 33
 
@@ -121,12 +123,15 @@ async def total_series(
         counted[grid.point_of(row["bucket_start"])].add(row["runs"], row["errors"], row["cancelled"], row["max_ns"])
     coarse = await _coarser(db, grid, at)
     rows = await db.fetch_all(_SQL["latencies"], {**coarse.buckets(), "app": app})
-    merged = merge_texts((coarse.point_of(row["bucket_start"]), row) for row in rows)
+    latencies = {
+        place: merged.percentiles_ms()
+        for place, merged in merge((coarse.point_of(row["bucket_start"]), row) for row in rows).items()
+    }
     recorded = under.recorded(grid, None if app is None else await _services(db, app))
     found = []
     for place, count in enumerate(counted):
         start = grid.start + place * grid.step
-        found.append(_point(start, recorded[place], count, merged.get(coarse.point_of(start)) if count.runs else None))
+        found.append(_point(start, recorded[place], count, latencies.get(coarse.point_of(start))))
     return Series(grid.step, grid.resolution, coarse.step, found, under)
 
 
@@ -140,7 +145,12 @@ async def registration_series(
     counted, merged = await _one(db, grid, kind, registration_id)
     recorded = under.recorded(grid, await _service(db, kind, registration_id))
     found = [
-        _point(grid.start + place * grid.step, recorded[place], count, merged.get(place))
+        _point(
+            grid.start + place * grid.step,
+            recorded[place],
+            count,
+            merged[place].percentiles_ms() if place in merged else None,
+        )
         for place, count in enumerate(counted)
     ]
     return Series(grid.step, grid.resolution, grid.step, found, under)
@@ -185,7 +195,7 @@ async def roll(
         cells.setdefault(key, []).append((cell >> POINT_SHIFT, runs, errors, cancelled))
     coarse = await _coarser(db, grid, at)
     histograms = await db.fetch_all(_SQL["roll_latencies"], coarse.buckets()) if percentiles else []
-    merged = merge_texts(((row["kind"], row["registration_id"]), row) for row in histograms)
+    merged = merge(((row["kind"], row["registration_id"]), row) for row in histograms)
     lived: dict[int, list[bool]] = {}
     rows = []
     for row in map(dict, await db.fetch_all(_SQL["registrations"], {"app": app})):
@@ -203,10 +213,10 @@ async def roll(
 
 
 async def _coarser(db: DatabaseService, grid: Grid, at: Instant) -> Grid:
-    """Whole hours where minutes would be too many histograms."""
-    if grid.count * grid.step <= FINE_ENOUGH or grid.step >= HOUR:
-        return grid
-    return await grid_of(db, grid.window, at, points=grid.count, step=HOUR)
+    """Whole hours, or days, where minutes or hours would be too many histograms."""
+    length = grid.count * grid.step
+    step = DAY if length > HOURLY else HOUR if length > FINE_ENOUGH else grid.step
+    return grid if step <= grid.step else await grid_of(db, grid.window, at, points=grid.count, step=step)
 
 
 class _Count:
@@ -229,13 +239,13 @@ async def _one(
     counted = [_Count() for _ in range(grid.count)]
     for row in rows:
         counted[grid.point_of(row["bucket_start"])].add(row["runs"], row["errors"], row["cancelled"], row["max_ns"])
-    return counted, merge_rows((grid.point_of(row["bucket_start"]), row) for row in rows)
+    return counted, merge((grid.point_of(row["bucket_start"]), row) for row in rows)
 
 
-def _point(start: int, recorded: bool, count: _Count, merged: Merged | None) -> Point:
-    if merged is None or not count.runs:
+def _point(start: int, recorded: bool, count: _Count, latency: Sequence[float | None] | None) -> Point:
+    if latency is None or not count.runs:
         return Point(instant(start), recorded or count.runs > 0, count.runs, count.errors, count.cancelled)
-    p50, p95, p99 = merged.percentiles_ms(0.5, 0.95, 0.99)
+    p50, p95, p99 = latency
     return Point(instant(start), True, count.runs, count.errors, count.cancelled, p50, p95, p99, count.max_ns / 1e6)
 
 
@@ -252,7 +262,7 @@ def _roll_row(
     for point, *counts in ran:
         runs[point], errors[point], cancelled[point] = counts
         recorded[point] = True
-    p50, p95 = latency.percentiles_ms(0.5, 0.95) if latency else (None, None)
+    p50, p95 = latency.percentiles_ms((0.5, 0.95)) if latency else (None, None)
     return RollRow(
         first_registered_at=first, retired_at=retired, recorded=recorded, runs=runs, errors=errors, cancelled=cancelled,
         total_runs=sum(runs), total_errors=sum(errors), p50_ms=p50, p95_ms=p95, **row,

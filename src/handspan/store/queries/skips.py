@@ -12,7 +12,7 @@ from handspan.store.queries.shapes import ALL_TIME, Window, instant
 from handspan.store.service import DatabaseService
 from handspan.store.statements import statements
 
-__all__ = ["SkipPage", "SkipRow", "list_skips"]
+__all__ = ["SkipPage", "SkipRow", "SkipSum", "list_skips", "sum_skips"]
 
 _SQL: Final = statements("queries/skips.sql")
 
@@ -39,6 +39,25 @@ class SkipRow:
 
 
 @dataclass(frozen=True)
+class SkipSum:
+    """What one registration did not run in all of the window, for one reason."""
+
+    kind: Kind
+    service: str | None
+    app_key: str | None
+    """This, and what names it, is None once the registration was pruned."""
+    instance_index: int | None
+    name: str | None
+    reason: str
+    words: str
+    """What stands after the count."""
+    count: int
+    first_at: Instant
+    last_at: Instant
+    registration_id: int
+
+
+@dataclass(frozen=True)
 class SkipPage:
     """The newest entries, and what all of the window come to."""
 
@@ -57,6 +76,15 @@ async def list_skips(db: DatabaseService, which: RunFilter, window: Window = ALL
     return SkipPage(
         [SkipRow(**_shown(row, "hour")) for row in rows], [SkipCount(**_shown(row)) for row in sums], entries
     )
+
+
+async def sum_skips(
+    db: DatabaseService, which: RunFilter, window: Window = ALL_TIME, *, limit: int = 100
+) -> list[SkipSum]:
+    """By registration and reason, most first."""
+    params = {**window.params(), "app": which.app, "handler": which.handler, "job": which.job, "limit": limit}
+    rows = [dict(row) for row in await db.fetch_all(_SQL["skips_by_whom"], params)]
+    return [SkipSum(**_shown(row)) for row in rows]
 
 
 def _shown(row: dict[str, Any], *times: str) -> dict[str, Any]:

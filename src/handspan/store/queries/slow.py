@@ -24,7 +24,10 @@ async def slowest_runs(
     for kind in which.kinds():
         search = await Search.of(db, kind, which, window)
         if search.only != []:
-            best = await _Slowest(search, best, limit).found()
+            slowest = _Slowest(search, best, limit)
+            best = await slowest.found()
+            if slowest.floor_ns and not slowest.reached():  # rollups told of runs whose rows were pruned
+                best = await _Slowest(search, best, limit, whole=True).found()
     rows = await runs_by_id(db, [(each.kind, each.id) for each in best])
     return sorted(rows, key=lambda run: (-run.duration_ms, run.kind, run.id))
 
@@ -32,11 +35,12 @@ async def slowest_runs(
 class _Slowest:
     """Opens the bucket with the longest run first, until no bucket left can hold a run slower than those found."""
 
-    def __init__(self, search: Search, best: list[Found], limit: int) -> None:
-        self._search, self._limit = search, limit
+    def __init__(self, search: Search, best: list[Found], limit: int, *, whole: bool = False) -> None:
+        self._search, self._limit, self._whole = search, limit, whole
         self._best = {(each.kind, each.id): each for each in best}
         self._seen: set[tuple[int, int, int]] = set()
         self._heap: list[tuple[float, Bucket]] = []
+        self.floor_ns = 0
 
     async def found(self) -> list[Found]:
         search = self._search
@@ -68,17 +72,30 @@ class _Slowest:
                 batch.setdefault(bucket.resolution, []).append(bucket)
             to_read = batch.pop(MINUTES, [])
             for buckets in batch.values():
-                finer, closed = await self._search.within(buckets, self._begins)
+                finer, closed = await self._search.within(buckets, self._begins, least_ns=self.floor_ns)
                 self._push(finer)
                 to_read += closed
             self._keep(await self._search.rows(to_read, limit=self._limit, by_duration=True))
 
     def _push(self, buckets: list[Bucket]) -> None:
+        self._raise_floor(buckets)
         for bucket in buckets:
             key = bucket[:3]
             if key not in self._seen:
                 self._seen.add(key)
                 heapq.heappush(self._heap, (-bucket.bound_ns, bucket))
+
+    def _raise_floor(self, buckets: list[Bucket]) -> None:
+        """As many buckets, each with a run that took so long: nothing shorter is among the slowest. Of buckets that lie
+        in the window, and whose longest run is of the status asked for: where one is, that is not known."""
+        params = self._search.params()
+        inside = [
+            bucket.max_ns
+            for bucket in buckets
+            if bucket.start >= params["since"] and bucket.start + bucket.resolution <= params["until"]
+        ]
+        if not self._whole and params["status"] is None and len(inside) >= self._limit:
+            self.floor_ns = max(self.floor_ns, heapq.nlargest(self._limit, inside)[-1])
 
     def _keep(self, rows: list[Found]) -> None:
         self._best |= {(each.kind, each.id): each for each in rows}
@@ -87,10 +104,19 @@ class _Slowest:
 
     def _enough(self, bound_ns: float) -> bool:
         """Nothing that took at most so long is wanted any more."""
+        if bound_ns < self.floor_ns:
+            return True
         if len(self._best) < self._limit:
             return False
+        return bound_ns <= self._least_ns()
+
+    def reached(self) -> bool:
+        """As many rows as were wanted are as slow as the rollups said."""
+        return len(self._best) >= self._limit and self._least_ns() >= self.floor_ns
+
+    def _least_ns(self) -> float:
         least = min(each.duration_ms for each in self._best.values())
-        return bound_ns <= (round(least * 1e6) if math.isfinite(least) else least)
+        return round(least * 1e6) if math.isfinite(least) else least
 
     def _sorted(self) -> list[Found]:
         return sorted(self._best.values(), key=lambda each: (-each.duration_ms, each.kind, each.id))[: self._limit]

@@ -12,7 +12,7 @@ from handspan.store.damage import files_set_aside
 from handspan.store.liveness import abandoned_journals
 from handspan.store.queries.error_groups import ErrorGroupRow, list_groups
 from handspan.store.queries.failures import FailureCounts, added_up
-from handspan.store.queries.figures import Figures, by_registration
+from handspan.store.queries.figures import Figures, by_registration, overall
 from handspan.store.queries.ledger import IncidentRow, list_incidents
 from handspan.store.queries.runs import Kind
 from handspan.store.queries.sessions import LossTotal, SessionSummary, list_losses, list_sessions
@@ -35,6 +35,7 @@ _SQL: Final = statements("queries/status.sql")
 WORST_GROUPS: Final = 3  # what a glance takes in
 RECENT_SESSIONS: Final = 5
 RECENT_INCIDENTS: Final = 5
+HOUR_NS: Final = 3_600 * 10**9
 INCIDENT_NS: Final = 7 * 86_400 * 10**9  # a week: what happened to recording is rarer than what failed
 
 
@@ -71,6 +72,8 @@ class Status:
     store: StoreStatus
     handlers: KindStatus
     jobs: KindStatus
+    last_hour: Figures
+    """Of everything, whatever the window."""
     running: int
     sessions: list[SessionSummary]
     """The newest few, whenever they were."""
@@ -93,6 +96,7 @@ async def summary(db: DatabaseService, now: Instant, window: Window) -> Status:
         store=await store_status(db),
         handlers=await _kind(db, "handler", figures),
         jobs=await _kind(db, "job", figures),
+        last_hour=await overall(db, Window(instant_from_ns(to_ns(now) - HOUR_NS), now), percentiles=False),
         running=sum(session.running for session in sessions if session.state == "live"),
         sessions=sessions,
         errors=(await list_groups(db, now, window, limit=WORST_GROUPS)).groups,

@@ -21,40 +21,59 @@ FROM (
 )
 GROUP BY kind, registration_id
 
--- hours: the window by the hour and session, in the order of time; adding sessions up here would double the cost
-SELECT bucket_start, kind, registration_id, runs, errors, late, sum_ns, max_ns
+-- sums: what each registration did in the window; the peak is the longest average of an hour, by session
+SELECT kind, registration_id, sum(runs) AS runs, sum(errors) AS errors, sum(late) AS late, max(sum_ns / runs) AS peak_ns,
+       max(bucket_start) AS last
 FROM rollups
 WHERE resolution = 3600 AND bucket_start >= :window AND bucket_start <= :now
+GROUP BY kind, registration_id
+
+-- hours: the window of some registrations by the hour and session, in the order of time
+-- :keys is a JSON list of ids, a job's with 2**32 added to it.
+SELECT bucket_start, kind, registration_id, runs, errors, late, min_ns, max_ns
+FROM rollups
+WHERE resolution = 3600 AND bucket_start >= :window AND bucket_start <= :now
+  AND (((kind = 'job') << 32) | registration_id) IN (SELECT value FROM json_each(:keys))
 
 -- oldest_day: the first day that has figures
 SELECT min(bucket_start) AS day FROM rollups WHERE resolution = 86400
 
--- buckets: of some registrations, each with its own range of time: one seek into the key a bucket
--- :wanted is a JSON list of [kind, id, resolution, from, to]; histograms only where :histograms is true.
+-- buckets: of some registrations, each with its own range of time: one seek into the key a bucket, sessions together
+-- :wanted is a JSON list of [kind, id, resolution, from, to, whether with histograms].
 WITH RECURSIVE wanted AS MATERIALIZED (
-    SELECT json_extract(value, '$[0]') AS kind, json_extract(value, '$[1]') AS id, json_extract(value, '$[2]') AS resolution, json_extract(value, '$[3]') AS start, json_extract(value, '$[4]') AS stop
+    SELECT json_extract(value, '$[0]') AS kind, json_extract(value, '$[1]') AS id, json_extract(value, '$[2]') AS resolution, json_extract(value, '$[3]') AS start, json_extract(value, '$[4]') AS stop, json_extract(value, '$[5]') AS histograms
     FROM json_each(:wanted)
 ),
 moment AS (
-    SELECT kind, id, resolution, start, stop FROM wanted WHERE start < stop
+    SELECT kind, id, resolution, start, stop, histograms FROM wanted WHERE start < stop
     UNION ALL
-    SELECT kind, id, resolution, start + resolution, stop FROM moment WHERE start + resolution < stop
+    SELECT kind, id, resolution, start + resolution, stop, histograms FROM moment WHERE start + resolution < stop
 )
-SELECT m.kind, m.id, m.resolution, r.bucket_start, r.runs, r.errors, r.late, r.min_ns, r.max_ns,
-       CASE WHEN :histograms THEN r.histogram END AS histogram
+SELECT m.kind, m.id, m.resolution, m.start, sum(r.runs) AS runs, sum(r.errors) AS errors, sum(r.late) AS late,
+       min(r.min_ns) AS min_ns, max(r.max_ns) AS max_ns,
+       group_concat(CASE WHEN m.histograms THEN hex(r.histogram) END, ' ') AS histograms,
+       group_concat(CASE WHEN m.histograms AND r.histogram IS NULL
+                         THEN CASE r.runs WHEN 1 THEN r.max_ns ELSE r.min_ns || ' ' || r.max_ns END END, ' ') AS durations
 FROM moment AS m CROSS JOIN rollups AS r
      ON r.resolution = m.resolution AND r.bucket_start = m.start AND r.kind = m.kind AND r.registration_id = m.id
+GROUP BY m.kind, m.id, m.resolution, m.start
 
--- skips: runs that did not happen, in the window and in the habit before it
-SELECT kind, registration_id, reason,
-       sum(CASE WHEN hour >= :window THEN count ELSE 0 END) AS count,
-       sum(CASE WHEN hour < :window THEN count ELSE 0 END) AS before,
-       min(CASE WHEN hour >= :window THEN first_at END) AS first_at,
-       max(CASE WHEN hour >= :window THEN last_at END) AS last_at
-FROM skips
-WHERE hour >= :habit_start AND hour <= :now AND reason IN ('missed', 'down', 'overlapped')
-GROUP BY kind, registration_id, reason
-HAVING max(hour) >= :window
+-- latencies: how long the runs of some registrations took in the habit's whole days; :wanted is a JSON list of [kind, id]
+WITH RECURSIVE wanted AS MATERIALIZED (
+    SELECT json_extract(value, '$[0]') AS kind, json_extract(value, '$[1]') AS id FROM json_each(:wanted)
+),
+moment (kind, id, start) AS (
+    SELECT kind, id, :habit_start FROM wanted WHERE :habit_start < :day
+    UNION ALL
+    SELECT kind, id, start + 86400 FROM moment WHERE start + 86400 < :day
+)
+SELECT m.kind, m.id, sum(r.runs) AS runs, min(r.min_ns) AS min_ns, max(r.max_ns) AS max_ns,
+       group_concat(hex(r.histogram), ' ') AS histograms,
+       group_concat(CASE WHEN r.histogram IS NULL
+                         THEN CASE r.runs WHEN 1 THEN r.max_ns ELSE r.min_ns || ' ' || r.max_ns END END, ' ') AS durations
+FROM moment AS m CROSS JOIN rollups AS r
+     ON r.resolution = 86400 AND r.bucket_start = m.start AND r.kind = m.kind AND r.registration_id = m.id
+GROUP BY m.kind, m.id
 
 -- due: jobs whose next run is past although a living session holds them
 SELECT j.id, j.next_run_ts,
@@ -67,13 +86,17 @@ WHERE j.retired_at IS NULL AND j.next_run_ts < :now
               WHERE h.kind = 'job' AND h.registration_id = j.id AND h.session_id IN (SELECT value FROM json_each(:live)))
 ORDER BY j.next_run_ts LIMIT :limit
 
--- newest: when each of some registrations ran last; :wanted is a JSON list of [kind, id]
-SELECT json_extract(value, '$[0]') AS kind, json_extract(value, '$[1]') AS id,
-       CASE json_extract(value, '$[0]')
-            WHEN 'handler' THEN (SELECT max(execution_start_ts) FROM handler_invocations WHERE listener_id = json_extract(value, '$[1]'))
-            ELSE (SELECT max(execution_start_ts) FROM job_executions WHERE job_id = json_extract(value, '$[1]'))
-       END AS last_run
-FROM json_each(:wanted)
+-- newest: when each of some registrations ran last, and which run now; :wanted is a JSON list of [kind, id]
+SELECT json_extract(w.value, '$[0]') AS kind, json_extract(w.value, '$[1]') AS id,
+       CASE json_extract(w.value, '$[0]')
+            WHEN 'handler' THEN (SELECT max(execution_start_ts) FROM handler_invocations WHERE listener_id = json_extract(w.value, '$[1]'))
+            ELSE (SELECT max(execution_start_ts) FROM job_executions WHERE job_id = json_extract(w.value, '$[1]'))
+       END AS last_run,
+       EXISTS (SELECT 1 FROM running AS r
+               WHERE r.session_id IN (SELECT value FROM json_each(:live))
+                 AND CASE json_extract(w.value, '$[0]') WHEN 'handler' THEN r.listener_id ELSE r.job_id END
+                     = json_extract(w.value, '$[1]')) AS running
+FROM json_each(:wanted) AS w
 
 -- lost: the ledger of the window, by stage and reason; what was pruned was not lost
 SELECT stage, reason, sum(CASE WHEN hour >= :window THEN count ELSE 0 END) AS count,

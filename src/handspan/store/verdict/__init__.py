@@ -1,7 +1,7 @@
 """The verdict: what needs a look, since when, against which habit. The same for command line, API and dashboard.
 
 The rules (``shifts``, ``schedule``, ``recording``) are functions of figures; ``facts`` asks the file for them, and this
-puts the two together. docs/concepts.md describes every rule.
+puts the two together. docs/verdict.md describes every rule.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ async def verdict(db: DatabaseService, now: Instant, thresholds: Thresholds | No
         looked=Looked(
             handlers=kinds.count("handler"),
             jobs=kinds.count("job"),
-            runs=sum(hour.runs for hours in facts.hours.values() for hour in hours),
+            runs=sum(sums.runs for sums in facts.sums.values()),
             since=since,
             until=now,
             habit_days=thresholds.habit_days,

@@ -1,13 +1,12 @@
 """Asks the file for what the rules look at."""
 
-import asyncio
 import json
-import sqlite3
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
-from handspan.store.histogram import Histogram, decode
+from handspan.store.histogram import Histogram, merged
+from handspan.store.queries.merging import Merged, merge
 from handspan.store.queries.runs import Kind
 from handspan.store.service import DatabaseService
 from handspan.store.statements import statements
@@ -15,18 +14,31 @@ from handspan.store.verdict.habit import DAY, HOUR
 from handspan.store.verdict.shapes import Known
 from handspan.store.verdict.thresholds import Thresholds
 
-__all__ = ["Done", "Facts", "Hour", "Key", "Span", "Wanted", "buckets", "gather", "rows"]
+__all__ = [
+    "Done",
+    "Facts",
+    "Hour",
+    "Key",
+    "Span",
+    "Sums",
+    "Wanted",
+    "buckets",
+    "gather",
+    "hours_of",
+    "latencies",
+    "rows",
+]
 
 _SQL: Final = statements("queries/verdict.sql")
 
 Key = tuple[Kind, int]
 Wanted = tuple[Kind, int, int, int, int]
-"""Kind, id, resolution, from, to."""
+"""Kind, id, resolution, from, to. Those of one registration and resolution are the same or apart from each other."""
 
 LIMIT: Final = 200
 YOUNG: Final = 2 * DAY
 """Whole days of figures below which the hours of the day the window begins in are habit, too."""
-_NONE: Final = Histogram()  # shared by the quarter of a million hours that have none
+JOB: Final = 2**32
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,19 @@ class Done:
     last: int
 
 
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What a registration did in the window."""
+
+    runs: int
+    errors: int
+    late: int
+    peak_ns: int
+    """The longest average of an hour."""
+    last: int
+    """The hour it ran last in."""
+
+
 @dataclass(slots=True)
 class Hour:
     """An hour, or another bucket, of one registration; sessions together."""
@@ -75,11 +100,15 @@ class Hour:
     runs: int = 0
     errors: int = 0
     late: int = 0
-    sum_ns: int = 0
     min_ns: int = 0
     max_ns: int = 0
-    histogram: Histogram = field(default_factory=lambda: _NONE)
-    """Only where it was asked for."""
+    histograms: str = ""
+    """Only where asked for; likewise the next."""
+    durations: str = ""
+
+    @property
+    def histogram(self) -> Histogram:
+        return merged(self.histograms, self.durations, self.runs, self.max_ns)
 
 
 @dataclass(frozen=True)
@@ -88,7 +117,7 @@ class Facts:
 
     known: dict[Key, Known]
     habits: dict[Key, Done]
-    hours: dict[Key, list[Hour]]
+    sums: dict[Key, Sums]
 
 
 async def rows(db: DatabaseService, name: str, span: Span, **params: Any) -> list[dict[str, Any]]:
@@ -114,37 +143,46 @@ async def gather(db: DatabaseService, span: Span) -> Facts:
         )
         for row in await db.fetch_all(_SQL["habits"], params)
     }
-    hours = await asyncio.to_thread(_by_hour, await db.fetch_all(_SQL["hours"], span.params()))
-    return Facts(known, habits, hours)
+    sums = {
+        (row["kind"], row["registration_id"]): Sums(
+            row["runs"], row["errors"], row["late"], row["peak_ns"], row["last"]
+        )
+        for row in await db.fetch_all(_SQL["sums"], span.params())
+    }
+    return Facts(known, habits, sums)
 
 
-def _by_hour(rows: list[sqlite3.Row]) -> dict[Key, list[Hour]]:
+async def hours_of(db: DatabaseService, span: Span, keys: Collection[Key]) -> dict[Key, list[Hour]]:
+    """The window by the hour, ascending, without histograms. One pass over all of it, which few come out of: a seek for
+    each hour would be quicker for few registrations in a large file only."""
+    wanted = json.dumps([number + JOB if kind == "job" else number for kind, number in keys])
     found: dict[Key, list[Hour]] = {}
-    for start, kind, number, runs, errors, late, sum_ns, max_ns in rows:
+    params = {**span.params(), "keys": wanted}
+    for start, kind, number, runs, errors, late, min_ns, max_ns in await db.fetch_all(_SQL["hours"], params):
         of = found.setdefault((kind, number), [])
         if not of or of[-1].start != start:
-            of.append(Hour(start, runs, errors, late, sum_ns, 0, max_ns, _NONE))
+            of.append(Hour(start, runs, errors, late, min_ns, max_ns))
             continue
         hour = of[-1]
         hour.runs, hour.errors, hour.late = hour.runs + runs, hour.errors + errors, hour.late + late
-        hour.sum_ns, hour.max_ns = hour.sum_ns + sum_ns, max(hour.max_ns, max_ns)
+        hour.min_ns, hour.max_ns = min(hour.min_ns, min_ns), max(hour.max_ns, max_ns)
     return found
 
 
 async def buckets(
-    db: DatabaseService, span: Span, wanted: Iterable[Wanted], *, histograms: bool = False
+    db: DatabaseService, span: Span, wanted: Mapping[Wanted, bool]
 ) -> Mapping[tuple[Kind, int, int], list[Hour]]:
-    """By kind, id and resolution, ascending in time."""
-    asked = json.dumps(list(wanted))
-    found: dict[tuple[Kind, int, int], dict[int, Hour]] = {}
-    for row in await db.fetch_all(_SQL["buckets"], {**span.params(), "wanted": asked, "histograms": histograms}):
-        kind, number, resolution, start, runs, errors, late, min_ns, max_ns, histogram = row
-        of = found.setdefault((kind, number, resolution), {})
-        hour = of.get(start)
-        if hour is None:
-            hour = of[start] = Hour(start, min_ns=min_ns, histogram=Histogram() if histograms else _NONE)
-        hour.runs, hour.errors, hour.late = hour.runs + runs, hour.errors + errors, hour.late + late
-        hour.min_ns, hour.max_ns = min(hour.min_ns, min_ns), max(hour.max_ns, max_ns)
-        if histograms:
-            hour.histogram.update(decode(histogram, runs, min_ns, max_ns))
-    return {key: [of[start] for start in sorted(of)] for key, of in found.items()}
+    """By kind, id and resolution, ascending in time; with histograms where that is said."""
+    asked = json.dumps([[*each, histograms] for each, histograms in wanted.items()])
+    found: dict[tuple[Kind, int, int], list[Hour]] = {}
+    for row in await db.fetch_all(_SQL["buckets"], {**span.params(), "wanted": asked}):
+        kind, number, resolution, start, runs, errors, late, min_ns, max_ns, histograms, durations = row
+        hour = Hour(start, runs, errors, late, min_ns, max_ns, histograms or "", durations or "")
+        found.setdefault((kind, number, resolution), []).append(hour)
+    return found
+
+
+async def latencies(db: DatabaseService, span: Span, keys: Iterable[Key]) -> dict[Key, Merged]:
+    """Of the habit's whole days."""
+    found = await db.fetch_all(_SQL["latencies"], {**span.params(), "wanted": json.dumps(list(keys))})
+    return merge(((row["kind"], row["id"]), row) for row in found)

@@ -10,10 +10,11 @@ from typing import Final
 
 from whenever import Instant
 
-from handspan.store.histogram import Histogram, bucket_of, percentile
+from handspan.store.histogram import Histogram, bucket_of, merged, percentile
+from handspan.store.queries.merging import Merged
 from handspan.store.queries.runs import Kind
 from handspan.store.service import DatabaseService
-from handspan.store.verdict.facts import Done, Facts, Hour, Key, Span, Wanted, buckets, rows
+from handspan.store.verdict.facts import Done, Facts, Hour, Key, Span, Wanted, buckets, hours_of, latencies, rows
 from handspan.store.verdict.habit import DAY, HOUR, Habit
 from handspan.store.verdict.shapes import Bucket, Finding
 from handspan.store.verdict.shifts import Shift, Suspect, confirmed, suspect, timed
@@ -42,7 +43,12 @@ class _Slow:
     habit_p95: float
 
     def __call__(self, hour: Hour) -> int:
-        return sum(runs for index, runs in hour.histogram.items() if index > self.above)
+        if hour.max_ns <= self.limit_ns:  # most hours: nothing to decode
+            return 0
+        return self.of(hour.histogram)
+
+    def of(self, histogram: Histogram) -> int:
+        return sum(runs for index, runs in histogram.items() if index > self.above)
 
 
 def _errors(hour: Hour) -> int:
@@ -55,9 +61,12 @@ def _late(hour: Hour) -> int:
 
 async def shares(db: DatabaseService, span: Span, facts: Facts, thresholds: Thresholds, now: Instant) -> list[Finding]:
     """Findings of the rules ``error_rate``, ``late`` and ``slower``."""
-    suspects = await asyncio.to_thread(_by_counts, facts, span, thresholds)
+    failing: list[Key] = [key for key, sums in facts.sums.items() if key in facts.known and (sums.errors or sums.late)]
+    grown = _grown(facts, span, thresholds)
+    hours = await hours_of(db, span, {*failing, *grown})
+    suspects = await asyncio.to_thread(_by_counts, facts, {key: hours[key] for key in failing}, span, thresholds)
     found: list[tuple[Suspect, Bad]] = [(each, _errors if each.rule == "error_rate" else _late) for each in suspects]
-    found += await _by_latency(db, span, facts, thresholds)
+    found += await _by_latency(db, span, facts, {key: hours[key] for key in grown}, thresholds)
     found.sort(key=lambda each: -each[0].surprise)
     shifts = await _tried(db, span, found[:SUSPECTS], thresholds)
     groups = await _main_groups(db, span, shifts)
@@ -68,13 +77,12 @@ async def shares(db: DatabaseService, span: Span, facts: Facts, thresholds: Thre
     ]  # fmt: skip
 
 
-def _by_counts(facts: Facts, span: Span, thresholds: Thresholds) -> list[Suspect]:
+def _by_counts(
+    facts: Facts, windows: Mapping[Key, Sequence[Hour]], span: Span, thresholds: Thresholds
+) -> list[Suspect]:
     found = []
-    for key, hours in facts.hours.items():
-        known = facts.known.get(key)
-        if known is None:
-            continue
-        done = facts.habits.get(key)
+    for key, hours in windows.items():
+        known, done = facts.known[key], facts.habits.get(key)
         for rule, bad, bar in (("error_rate", _errors, thresholds.errors), ("late", _late, thresholds.lateness)):
             if not any(map(bad, hours)):
                 continue
@@ -101,74 +109,68 @@ def _series(hours: Sequence[Hour], bad: Bad) -> list[Bucket]:
 
 
 async def _by_latency(
-    db: DatabaseService, span: Span, facts: Facts, thresholds: Thresholds
+    db: DatabaseService, span: Span, facts: Facts, windows: Mapping[Key, Sequence[Hour]], thresholds: Thresholds
 ) -> list[tuple[Suspect, Bad]]:
     """The habit from whole days; of the window only hours whose longest run was slow."""
-    keys = _grown(facts, span, thresholds)
-    days = await buckets(db, span, [(*key, DAY, span.habit_start, span.day) for key in keys], histograms=True)
-    slow = await asyncio.to_thread(_limits, thresholds, keys, days)
-    suspicious: list[Wanted] = [
-        (*key, HOUR, hour.start, hour.start + HOUR)
-        for key, (bad, _) in slow.items()
-        for hour in facts.hours[key]
+    usual = await latencies(db, span, windows)
+    slow = await asyncio.to_thread(_limits, thresholds, usual)
+    suspicious: dict[Wanted, bool] = {
+        (*key, HOUR, hour.start, hour.start + HOUR): True
+        for key, bad in slow.items()
+        for hour in windows[key]
         if hour.max_ns > bad.limit_ns
-    ]
-    hours = await buckets(db, span, suspicious, histograms=True)
-    return await asyncio.to_thread(_slow, facts, span, thresholds, slow, hours)
-
-
-def _grown(facts: Facts, span: Span, thresholds: Thresholds) -> list[Key]:
-    """Those with a habit and some hour whose average grew, the most first."""
-    ranked = []
-    for key, hours in facts.hours.items():
-        known, done = facts.known.get(key), facts.habits.get(key)
-        if known is None or done is None or not _habit(done, known.registered_at, span, thresholds, _errors).enough:
-            continue
-        peak = max(hour.sum_ns / hour.runs for hour in hours)
-        growth = peak * done.runs / max(1, done.sum_ns)
-        if growth > 1.0:
-            ranked.append((growth, key))
-    ranked.sort(reverse=True)
-    return [key for _, key in ranked[:LATENCIES]]
-
-
-def _limits(thresholds: Thresholds, keys: Sequence[Key], days: Series) -> dict[Key, tuple[_Slow, Hour]]:
-    """What is slow for each, and what its habit is."""
-    found = {}
-    for key in keys:
-        usual = _merged(days.get((*key, DAY), ()))
-        p95 = percentile(usual.histogram, P95, usual.min_ns, usual.max_ns)
-        if p95 is not None:
-            limit = round(max(thresholds.slower_factor * p95, p95 + thresholds.slower_ms * 1e6))
-            found[key] = _Slow(bucket_of(limit), limit, p95), usual
-    return found
-
-
-def _slow(
-    facts: Facts, span: Span, thresholds: Thresholds, slow: Mapping[Key, tuple[_Slow, Hour]], hours: Series
-) -> list[tuple[Suspect, Bad]]:
+    }
+    if not suspicious:
+        return []
+    hours = await buckets(db, span, suspicious)
     found: list[tuple[Suspect, Bad]] = []
-    for key, (bad, usual) in slow.items():
+    for key, bad in slow.items():
         counted = {hour.start: bad(hour) for hour in hours.get((*key, HOUR), ())}
-        if not counted:
+        if not any(counted.values()):
             continue
         known, done = facts.known[key], facts.habits[key]
-        habit = replace(_habit(done, known.registered_at, span, thresholds, _errors), runs=usual.runs, bad=bad(usual))
-        window = [Bucket(hour.start, hour.runs, counted.get(hour.start, 0)) for hour in facts.hours[key]]
+        habit = _habit(done, known.registered_at, span, thresholds, _errors)
+        habit = replace(habit, runs=usual[key].runs, bad=bad.of(usual[key].histogram))
+        window = [Bucket(hour.start, hour.runs, counted.get(hour.start, 0)) for hour in windows[key]]
         each = suspect("slower", known, window, habit, thresholds.slowness)
         if each is not None:
             found.append((each, bad))
     return found
 
 
-def _merged(hours: Sequence[Hour]) -> Hour:
-    histogram = Histogram()
-    total = Hour(0, min_ns=min((hour.min_ns for hour in hours), default=0), histogram=histogram)
-    for hour in hours:
-        total.runs += hour.runs
-        total.max_ns = max(total.max_ns, hour.max_ns)
-        histogram.update(hour.histogram)
-    return total
+def _grown(facts: Facts, span: Span, thresholds: Thresholds) -> list[Key]:
+    """Those with a habit and some hour whose average grew, the most first."""
+    ranked = []
+    for key, sums in facts.sums.items():
+        known, done = facts.known.get(key), facts.habits.get(key)
+        if known is None or done is None or not _habit(done, known.registered_at, span, thresholds, _errors).enough:
+            continue
+        growth = sums.peak_ns * done.runs / max(1, done.sum_ns)
+        if growth > 1.0:
+            ranked.append((growth, key))
+    ranked.sort(reverse=True)
+    return [key for _, key in ranked[:LATENCIES]]
+
+
+def _limits(thresholds: Thresholds, habits: Mapping[Key, Merged]) -> dict[Key, _Slow]:
+    """What is slow for each."""
+    found = {}
+    for key, usual in habits.items():
+        p95 = percentile(usual.histogram, P95, usual.min_ns, usual.max_ns)
+        if p95 is not None:
+            limit = round(max(thresholds.slower_factor * p95, p95 + thresholds.slower_ms * 1e6))
+            found[key] = _Slow(bucket_of(limit), limit, p95)
+    return found
+
+
+def _p95(hours: Sequence[Hour]) -> float | None:
+    """Of all of them together."""
+    if not hours:
+        return None
+    runs, longest = sum(hour.runs for hour in hours), max(hour.max_ns for hour in hours)
+    histograms, durations = " ".join(h.histograms for h in hours), " ".join(h.durations for h in hours)
+    histogram = merged(histograms, durations, runs, longest)
+    return percentile(histogram, P95, min(hour.min_ns for hour in hours), longest)
 
 
 # --- the trial ---------------------------------------------------------------------------------------------
@@ -178,28 +180,34 @@ async def _tried(
     db: DatabaseService, span: Span, found: Sequence[tuple[Suspect, Bad]], thresholds: Thresholds
 ) -> list[tuple[Shift, Latency | None]]:
     """Against the hours of the habit, then to the minute."""
+    wanted: dict[Wanted, bool] = {}
+    for each, _ in found:
+        hours_wanted = (each.known.kind, each.known.id, HOUR, span.habit_start, int(span.now) + 1)
+        wanted[hours_wanted] = wanted.get(hours_wanted, False) or each.rule == "slower"
+    if not wanted:
+        return []
+    series = await buckets(db, span, wanted)
     shifts: list[tuple[Shift, Bad, list[Hour]]] = []
-    for slow in (False, True):
-        of_kind = [(each, bad) for each, bad in found if (each.rule == "slower") is slow]
-        if not of_kind:
-            continue
-        wanted = [(e.known.kind, e.known.id, HOUR, span.habit_start, int(span.now) + 1) for e, _ in of_kind]
-        series = await buckets(db, span, dict.fromkeys(wanted), histograms=slow)
-        for each, bad in of_kind:
-            hours = series.get((each.known.kind, each.known.id, HOUR), [])
-            shift = confirmed(each, _series(hours, bad), min_runs=thresholds.min_runs)
-            if shift is not None:
-                shifts.append((shift, bad, hours))
-    return [await _to_the_minute(db, span, *each) for each in shifts]
+    for each, bad in found:
+        hours = series.get((each.known.kind, each.known.id, HOUR), [])
+        shift = confirmed(each, _series(hours, bad), min_runs=thresholds.min_runs)
+        if shift is not None:
+            shifts.append((shift, bad, hours))
+    edges: dict[Wanted, bool] = {}
+    for shift, bad, _ in shifts:
+        for hour in (int(shift.since), shift.suspect.end - HOUR):
+            edge = (shift.suspect.known.kind, shift.suspect.known.id, 60, hour, hour + HOUR)
+            edges[edge] = edges.get(edge, False) or isinstance(bad, _Slow)
+    minutes = await buckets(db, span, edges) if edges else {}
+    return [_to_the_minute(span, minutes, *each) for each in shifts]
 
 
-async def _to_the_minute(
-    db: DatabaseService, span: Span, shift: Shift, bad: Bad, hours: list[Hour]
+def _to_the_minute(
+    span: Span, by_minute: Series, shift: Shift, bad: Bad, hours: list[Hour]
 ) -> tuple[Shift, Latency | None]:
-    known, slow = shift.suspect.known, isinstance(bad, _Slow)
+    known = shift.suspect.known
     first, last = int(shift.since), shift.suspect.end - HOUR
-    wanted = [(known.kind, known.id, 60, hour, hour + HOUR) for hour in {first, last}]
-    minutes = (await buckets(db, span, wanted, histograms=slow)).get((known.kind, known.id, 60), [])
+    minutes = by_minute.get((known.kind, known.id, 60), [])
     in_first = [minute for minute in minutes if first <= minute.start < first + HOUR]
     in_last = [minute for minute in minutes if last <= minute.start < last + HOUR]
     usual = shift.habit_bad / shift.habit_runs if shift.habit_runs else 0.0
@@ -209,9 +217,7 @@ async def _to_the_minute(
     since, until = timed_shift.since, timed_shift.until or span.now
     inside = [hour for hour in hours if first < hour.start < until and hour.start != last]
     inside += [minute for minute in {m.start: m for m in in_first + in_last}.values() if since <= minute.start < until]
-    now = _merged(inside)
-    p95 = percentile(now.histogram, P95, now.min_ns, now.max_ns)
-    return timed_shift, Latency(p95 if p95 is not None else 0.0, bad.habit_p95)
+    return timed_shift, Latency(_p95(inside) or 0.0, bad.habit_p95)
 
 
 async def _main_groups(

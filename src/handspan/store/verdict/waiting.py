@@ -7,7 +7,9 @@ from typing import Final
 from whenever import Instant
 
 from handspan.clock import to_ns
+from handspan.store.queries.schedule import skips_by_registration
 from handspan.store.queries.sessions import SessionSummary
+from handspan.store.queries.shapes import Window, instant
 from handspan.store.service import DatabaseService
 from handspan.store.verdict import schedule
 from handspan.store.verdict.facts import Facts, Key, Span, buckets, rows
@@ -19,6 +21,7 @@ from handspan.store.verdict.thresholds import Thresholds
 
 __all__ = ["findings"]
 
+NOT_RUN: Final = ("missed", "down", "overlapped")
 DOWN: Final = 4
 """Pauses count while a session lives: one that is down three quarters of the time still has its silences looked at."""
 QUIET: Final = 200
@@ -44,20 +47,26 @@ async def findings(
 
 
 async def _skipped(db: DatabaseService, span: Span, facts: Facts, now: Instant) -> list[Finding]:
+    moments = [instant(float(each)) for each in (span.habit_start, span.window)]
+    before = await skips_by_registration(db, "job", Window(moments[0], moments[1]))
     found = []
-    for row in await rows(db, "skips", span):
-        key: Key = (row["kind"], row["registration_id"])
+    for number, skips in (await skips_by_registration(db, "job", Window(moments[1], now))).items():
+        key: Key = ("job", number)
         known, done = facts.known.get(key), facts.habits.get(key)
         if known is None:
             continue
+        usual = {skip.reason: skip.count for skip in before[number]}
         began = max(span.habit_start, min(known.registered_at, done.first if done else span.window))
-        each = Skipped(
-            row["reason"], row["count"], row["first_at"], row["last_at"],
-            sum(hour.runs for hour in facts.hours.get(key, ())), row["before"],
-            window_days=(span.now - span.window) / DAY, habit_days=max(0.0, (span.window - began) / DAY),
-        )  # fmt: skip
-        if schedule.is_news(each):
-            found.append(schedule.skipped(known, each, now))
+        for skip in skips:
+            if skip.reason not in NOT_RUN:
+                continue
+            each = Skipped(
+                skip.reason, skip.count, _epoch(skip.first_at), _epoch(skip.last_at),
+                facts.sums[key].runs if key in facts.sums else 0, usual.get(skip.reason, 0),
+                window_days=(span.now - span.window) / DAY, habit_days=max(0.0, (span.window - began) / DAY),
+            )  # fmt: skip
+            if schedule.is_news(each):
+                found.append(schedule.skipped(known, each, now))
     return found
 
 
@@ -89,19 +98,21 @@ async def _quiet(
     }
     candidates: list[tuple[int, Key]] = []
     for key, done in facts.habits.items():
-        known, hours = facts.known.get(key), facts.hours.get(key, ())
+        known, sums = facts.known.get(key), facts.sums.get(key)
         if known is None or done.runs < schedule.ACTIVE_HOURS:
             continue
-        last = hours[-1].start if hours else done.last
+        last = sums.last if sums else done.last
         average = (span.window - max(done.first, span.habit_start)) / done.runs
         if span.now - last > max(HOUR, thresholds.quiet_factor * average / DOWN):
             candidates.append((done.runs, key))
     keys = [key for _, key in sorted(candidates, reverse=True)[:QUIET]]
     if not keys:
         return []
-    series = await buckets(db, span, [(*key, HOUR, span.habit_start, int(span.now) + 1) for key in keys])
+    series = await buckets(db, span, {(*key, HOUR, span.habit_start, int(span.now) + 1): False for key in keys})
+    live = json.dumps([each.id for each in sessions if each.state == "live"])
     newest = {
-        (row["kind"], row["id"]): row["last_run"] for row in await rows(db, "newest", span, wanted=json.dumps(keys))
+        (row["kind"], row["id"]): span.now if row["running"] else row["last_run"]  # a run of hours is no silence
+        for row in await rows(db, "newest", span, wanted=json.dumps(keys), live=live)
     }
     found = []
     for key in keys:
