@@ -179,6 +179,42 @@ def test_a_bit_flipped_in_a_text_does_not_silence_the_rest(house: str, run: Run,
     assert out
 
 
+EXTREMES = ["0001-01-02", "1970-01-01", "9999-12-31", "9999-12-31T23:59:59.999999", f"{'9' * 400}s", "0s", "inf", "nan"]
+
+
+@pytest.mark.parametrize("command", ["status", "handlers", "errors", "runs", "roll", "skips", "losses"])
+@pytest.mark.parametrize("option", ["--since", "--until"])
+@pytest.mark.parametrize("when", [pytest.param(when, id=when[:12]) for when in EXTREMES])
+def test_a_time_from_the_ends_of_the_calendar_is_no_bug(
+    house: str, run: Run, command: str, option: str, when: str
+) -> None:
+    """It is answered, or refused with what would do."""
+    other = {"--since": [], "--until": ["--since", "1970-01-01"]}[option]
+    code, _, err = run(command, option, when, *other, "--db", house)
+    assert code in (0, 2)
+    assert "bug" not in err
+
+
+def test_rows_from_the_ends_of_the_calendar_are_shown(house: str, run: Run) -> None:
+    """A clock that nobody set, or a flipped bit."""
+    with closing(sqlite3.connect(house)) as conn:
+        conn.execute("UPDATE handler_invocations SET execution_start_ts = 1e18 WHERE id = 1")
+        conn.execute("UPDATE handler_invocations SET execution_start_ts = 9e999 WHERE id = 2")
+        conn.execute("UPDATE handler_invocations SET execution_start_ts = -1e18 WHERE id = 3")
+        conn.commit()
+    for command in (["runs"], ["runs", "--json"], ["slow"], ["status"], ["errors"]):
+        code, _, err = run(*command, "--db", house)
+        assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize("command", [["handler"], ["runs", "--handler"], ["run"], ["errors", "--app"], ["sql"]])
+def test_an_argument_that_is_no_text(house: str, run: Run, command: list[str]) -> None:
+    """Python hands undecodable bytes over as lone surrogates, which SQLite does not take."""
+    code, _, err = run(*command, "\udcff\udcfe", "--db", house)
+    assert code == 2
+    assert "bug" not in err
+
+
 def colours(out: str) -> set[str]:
     return set(re.findall(r"\x1b\[([\d;]+)m", out)) - {"0"}
 

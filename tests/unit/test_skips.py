@@ -56,6 +56,18 @@ def counter() -> tuple[Skips, Clock]:
     return Skips(OWNER, clock), clock
 
 
+async def test_a_count_past_all_bounds_does_not_take_the_others_along(db: str) -> None:
+    """SQLite's integers end at 64 bits, and all counts of a session go in one transaction."""
+    async with handspan.Telemetry(db, service_name="house", set_global_providers=False) as telemetry:
+        job = telemetry.register_job(lambda: None, app_key="a", job_name="tidy")
+        telemetry.skipped(job, "missed")
+        for count in (2**70, 10**12):
+            telemetry.skipped(job, "overlapped", count)
+    with closing(sqlite3.connect(db)) as conn:
+        found = dict(conn.execute("SELECT reason, count FROM skips"))
+    assert found == {"missed": 1, "overlapped": 2 * 10**12}
+
+
 # --- counting -----------------------------------------------------------------------------------------------
 
 

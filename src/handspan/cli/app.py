@@ -133,6 +133,9 @@ def run(args: Sequence[str] | None = None) -> int:
     except (HandspanError, OSError, sqlite3.Error) as error:
         complain(str(error))
         return 2
+    except UnicodeEncodeError:  # of an argument, or of stdin: SQLite takes no other
+        complain("What was given is not text in UTF-8.")
+        return 2
     except Exception as error:
         if isinstance(error, _ClickException):
             complain(_usage(error))

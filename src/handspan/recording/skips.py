@@ -24,6 +24,7 @@ _log = logging.getLogger("handspan")
 MAX_ENTRIES: Final = (
     20_000  # some 4 MB: what a stalled database leaves of a day of sixty busy registrations, often over
 )
+MOST: Final = 10**12  # at once: a sum past 64 bits would take all other counts along
 
 
 class Skips:
@@ -51,7 +52,7 @@ class Skips:
         ``at``: when it would have run, if that was not now.
         """
         try:
-            if at is None and count > 0:
+            if at is None and 0 < count <= MOST:
                 now = self._wall_ns()
                 with self._mutex:
                     known = self._now.get((handle.number, reason))
@@ -68,6 +69,7 @@ class Skips:
         if handle.owner is not self._owner or reason not in REASONS or count < 1:
             self._refuse(handle, reason, count)
             return
+        count = min(int(count), MOST)
         now = self._wall_ns() if at is None else to_ns(at)
         with self._mutex:
             first = not self.waiting

@@ -26,6 +26,8 @@ class Window:
 
 
 ALL_TIME: Final = Window()
+FIRST: Final = -62_135_510_400  # 0001-01-02: a day from the end, whatever the time zone
+LAST: Final = 253_402_128_000  # 9999-12-30
 
 
 @overload
@@ -33,5 +35,6 @@ def instant(epoch: float) -> Instant: ...
 @overload
 def instant(epoch: float | None) -> Instant | None: ...
 def instant(epoch: float | None) -> Instant | None:
-    """Stored seconds as an instant: whole microseconds, as they were written."""
-    return None if epoch is None else instant_from_ns(round(epoch * 1e6) * 1000)
+    """Stored seconds as an instant: whole microseconds, as they were written. What no calendar has (a foreign clock,
+    a flipped bit) is its first or last day."""
+    return None if epoch is None else instant_from_ns(round(min(max(epoch, FIRST), LAST) * 1e6) * 1000)

@@ -15,6 +15,7 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LENGTH: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])", re.IGNORECASE)
 _CLOCK: Final = re.compile(r"\d{1,2}:\d{2}(:\d{2})?")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FAR: Final = datetime(9000, 1, 1, tzinfo=UTC)  # columns of centuries must not leave the calendar
 
 
 class Length(NamedTuple):
@@ -26,7 +27,7 @@ class Length(NamedTuple):
 
     @property
     def ns(self) -> int:
-        return round(float(self.number) * _UNITS[self.unit] * 10**9)
+        return round(min(float(self.number) * _UNITS[self.unit], 1e18) * 10**9)  # 400 digits are infinity
 
     def __str__(self) -> str:
         return f"{self.number} {self.unit}"
@@ -106,4 +107,5 @@ def _instant(said: str | datetime | Instant | None, at: Instant, after: Instant 
 
 
 def _utc(when: datetime) -> Instant:
-    return instant_from_ns((when.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1) * 1000)
+    within = max(_EPOCH, min(when.astimezone(UTC), _FAR))
+    return instant_from_ns((within - _EPOCH) // timedelta(microseconds=1) * 1000)
