@@ -12,6 +12,7 @@ import sys
 import tokenize
 import tomllib
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 import pytest
