@@ -111,7 +111,7 @@ def test_every_row_once_as_its_view_has_it(
         pytest.param(["--status", "error"], "status = 'error'", id="status"),
         pytest.param(["--app", "flaky", "--status", "success", "--until", "1d"],
                      f"app_key = 'flaky' AND status = 'success' AND execution_start_ts < {NOW - DAY}", id="all three"),
-        pytest.param(["--app", "nobody"], "0", id="nothing"),
+        pytest.param(["--until", "2000-01-01"], "0", id="nothing"),
     ],
 )  # fmt: skip
 def test_filters(house: str, run: Run, args: list[str], where: str) -> None:
