@@ -12,7 +12,6 @@ import sys
 import tokenize
 import tomllib
 from contextlib import closing
-from functools import cache
 from pathlib import Path
 
 import pytest
