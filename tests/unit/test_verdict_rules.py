@@ -16,6 +16,7 @@ from handspan.store.verdict.shapes import Bucket, Known
 from handspan.store.verdict.shifts import confirmed, suspect, timed
 from handspan.store.verdict.telling import told
 from handspan.store.verdict.thresholds import Thresholds
+from handspan.store.verdict.young import edges, mixed, rise
 
 NOW = 1_780_000_000
 WINDOW = NOW // HOUR * HOUR - 24 * HOUR
@@ -197,6 +198,88 @@ def test_against_the_past_needs_no_hours():
     found = against_the_past(window, WINDOW, WINDOW + HOUR, HABIT, min_runs=20)
     assert (found.habit_runs, found.habit_bad) == (10_000, 40)
     assert found.surprise > SURPRISE
+
+
+NOTHING = Habit(0, 0, WINDOW, enough=False)
+
+
+def minutes(*counts, start=WINDOW):
+    """(runs, bad) of one minute after the other."""
+    return [Bucket(start + i * 60, runs, bad) for i, (runs, bad) in enumerate(counts) if runs]
+
+
+def risen(series, habit=NOTHING, coarse=()):
+    return rise("error_rate", LIGHTS, series, coarse, habit, BAR)
+
+
+@pytest.mark.parametrize(
+    ("series", "bad", "runs", "before"),
+    [
+        pytest.param([(100, 0), (75, 50), (75, 50)], 100, 150, 100, id="two thirds of 150 after 100 good runs"),
+        pytest.param([(100, 0), (75, 39), (75, 39)], 78, 150, 100, id="52 % of 150 after 100 good runs"),
+        pytest.param([(50, 2), (54, 1), (0, 0), (76, 41), (77, 42)], 83, 153, 104, id="83 of 153 after 3 of 104"),
+        pytest.param([(104, 3), *[(30, 15)] * 9, (32, 17)], 152, 302, 104, id="152 of 302 after 3 of 104"),
+        pytest.param([(100, 0), (5, 3)], 3, 5, 100, id="3 of 5 after 100 good runs"),
+        pytest.param([(8, 0), (6, 6)], 6, 6, 8, id="6 of 6 after 8 good runs"),
+    ],
+)
+def test_a_young_registration_that_begins_to_fail_speaks(series, bad, runs, before):
+    """Minutes after good ones, where the hour as a whole is below half; no habit is claimed."""
+    found = risen(minutes(*series))
+    assert (found.bad, found.runs, found.habit_runs, found.until) == (bad, runs, before, None)
+    words = told(found, AT).words
+    assert f"of {before} runs before, " in words
+    assert "habit" not in words
+
+
+@pytest.mark.parametrize(
+    "series",
+    [
+        pytest.param([(3, 1)], id="1 of 3"),
+        pytest.param([(4, 2)], id="2 of 4"),
+        pytest.param([(100, 0), (3, 1)], id="1 of 3 after 100 good runs"),
+        pytest.param([(100, 0), (4, 2)], id="2 of 4 after 100 good runs"),
+        pytest.param([(4, 4), (100, 0)], id="only the first few"),
+        pytest.param([(60, 18)] * 5, id="always 30 %"),
+    ],
+)
+def test_a_young_registration_is_not_accused_early(series):
+    """Few failures, those of the start, and a share that never was another."""
+    assert risen(minutes(*series)) is None
+
+
+def test_what_rose_and_went_is_over():
+    """A bad five minutes of a young file are told as past."""
+    found = risen(minutes(*[(20, 0)] * 10, *[(20, 15)] * 5, *[(20, 0)] * 10))
+    assert (found.since, found.until) == (WINDOW + 600, WINDOW + 900)
+    assert (found.after_runs, found.after_bad) == (200, 0)
+    assert told(found, AT).severity == "notice"
+
+
+def test_hours_are_looked_into_where_a_rise_may_begin():
+    """The hour that stands out and the one before it: trouble began at two minutes to the hour."""
+    by_hour = hours(*[(60, 0)] * 5, (60, 4), (90, 50))
+    wanted = edges(by_hour)
+    assert {WINDOW + 5 * HOUR, WINDOW + 6 * HOUR} <= wanted
+    fine = minutes(*[(1, 0)] * 56, *[(1, 1)] * 4, *[(2, 1)] * 30, start=WINDOW + 5 * HOUR)
+    series = mixed(by_hour, fine)
+    assert [bucket.start for bucket in series[:6]] == [*(WINDOW + i * HOUR for i in range(5)), WINDOW + 5 * HOUR]
+    assert risen(series).since == WINDOW + 5 * HOUR + 56 * 60
+    assert risen(by_hour, coarse={bucket.start for bucket in by_hour}).since == WINDOW + 6 * HOUR
+    assert edges(hours((250, 78))) == {WINDOW}
+
+
+@pytest.mark.parametrize("errors", [0.0, 0.02, 0.1, 0.3])
+@pytest.mark.parametrize("runs", [1, 20])
+def test_chance_alone_is_seldom_a_rise(errors, runs):
+    """A constant share in a young file, twenty hours and three of minutes: at most one look in fifty would speak."""
+    rng = random.Random(11)
+    spoken = 0
+    for _ in range(200):
+        counts = [(runs, sum(rng.random() < errors for _ in range(runs))) for _ in range(200)]
+        series = [*hours(*counts[:20]), *minutes(*counts[20:], start=WINDOW + 20 * HOUR)]
+        spoken += risen(series) is not None
+    assert spoken <= 4
 
 
 # --- what did not happen ---------------------------------------------------------------------------------------
