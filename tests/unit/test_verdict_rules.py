@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,8 +12,8 @@ from handspan.clock import instant_from_ns
 from handspan.store.verdict.chance import SURPRISE, best_stretch, clears, surprise, usual_share
 from handspan.store.verdict.habit import DAY, HOUR, Habit, against_the_past, last_streak, refined
 from handspan.store.verdict.recording import GroupSeen, Happened, Lost, happened, kinds_of_errors, losses
-from handspan.store.verdict.schedule import Due, Lives, Pauses, Skipped, is_news, longest_pause, overdue, quiet
-from handspan.store.verdict.shapes import Bucket, Known
+from handspan.store.verdict.schedule import Due, Lives, Pauses, Skipped, is_news, longest_pause, overdue, quiet, skipped
+from handspan.store.verdict.shapes import Bucket, Known, Looked, Verdict
 from handspan.store.verdict.shifts import confirmed, suspect, timed
 from handspan.store.verdict.telling import told
 from handspan.store.verdict.thresholds import Thresholds
@@ -306,6 +307,23 @@ def test_which_skipped_runs_are_news(found, news):
     assert is_news(found) is news
 
 
+@pytest.mark.parametrize(
+    ("days", "age", "words", "habit"),
+    [
+        pytest.param(7.4, 9 * DAY, "which it never did in the 7 days before.", 0.0, id="a week"),
+        pytest.param(5 / 24, DAY, "which it never did in the 5 h before.", 0.0, id="hours"),
+        pytest.param(0.0, 120, "it was registered 2 m ago, so there is no habit yet.", None, id="two minutes old"),
+    ],
+)
+@pytest.mark.parametrize("reason", ["missed", "down", "overlapped"])
+def test_no_habit_is_claimed_that_there_was_no_time_for(days, age, words, habit, reason):
+    """A job registered two minutes ago has no day before in which it never missed a run."""
+    found = replace(skips(reason, 5), habit_days=days)
+    told_of = skipped(replace(JOB, registered_at=float(NOW - age)), found, AT)
+    assert told_of.words.endswith(words)
+    assert (told_of.habit and told_of.habit.value) == habit
+
+
 def test_overdue_says_what_it_waits_for():
     """A minute of grace; then what still runs is the reason, or when it ran last."""
     assert overdue(JOB, Due(NOW - 59, None, None), AT, NOW) is None
@@ -370,6 +388,23 @@ def test_new_errors_speak_where_there_is_a_habit():
     back = GroupSeen(12, "handler", 1, "KeyError", "'x'", 1, 0.0, float(NOW), NOW - 60.0)
     (found,) = kinds_of_errors([back], known, {}, AT)
     assert found.rule == "regressed"
+
+
+@pytest.mark.parametrize(
+    ("began", "words", "basis"),
+    [
+        (None, "Nothing needs a look since ", "against the 7 days before."),
+        (AT, "Nothing needs a look since this file began, at ", "when this file began: there is no habit yet."),
+    ],
+    ids=["an older file", "a file of seconds"],
+)
+def test_a_young_file_says_since_when_there_is_anything(began, words, basis):
+    """Not since yesterday, of which it knows nothing."""
+    day_ago = instant_from_ns(WINDOW * 10**9)
+    found = Verdict([], 0, [], Looked(3, 0, 750, day_ago, AT, 7, began))
+    assert found.words.startswith(words)
+    assert (" today." in found.words) is (began is not None)
+    assert found.basis.endswith(basis)
 
 
 # --- silence by choice --------------------------------------------------------------------------------------------

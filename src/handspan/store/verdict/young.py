@@ -1,7 +1,7 @@
 """Rises in what has no habit yet: the runs of the same file before a stretch have to do.
 
-By the hour good runs and bad ones mix while a file is young (100 good ones, then 78 of 150 failing, all since nine: 31 %),
-so the hours in which a rise may begin or end are looked at by the minute.
+By the hour good runs and bad ones mix while a file is young (100 good ones, then 78 of 150 failing, all since nine, are
+31 %), so the hours in which a rise may begin or end are looked at by the minute.
 """
 
 from collections.abc import Collection, Sequence
