@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,11 +12,12 @@ from handspan.clock import instant_from_ns
 from handspan.store.verdict.chance import SURPRISE, best_stretch, clears, surprise, usual_share
 from handspan.store.verdict.habit import DAY, HOUR, Habit, against_the_past, last_streak, refined
 from handspan.store.verdict.recording import GroupSeen, Happened, Lost, happened, kinds_of_errors, losses
-from handspan.store.verdict.schedule import Due, Lives, Pauses, Skipped, is_news, longest_pause, overdue, quiet
-from handspan.store.verdict.shapes import Bucket, Known
+from handspan.store.verdict.schedule import Due, Lives, Pauses, Skipped, is_news, longest_pause, overdue, quiet, skipped
+from handspan.store.verdict.shapes import Bucket, Known, Looked, Verdict
 from handspan.store.verdict.shifts import confirmed, suspect, timed
 from handspan.store.verdict.telling import told
 from handspan.store.verdict.thresholds import Thresholds
+from handspan.store.verdict.young import edges, mixed, rise
 
 NOW = 1_780_000_000
 WINDOW = NOW // HOUR * HOUR - 24 * HOUR
@@ -199,6 +201,88 @@ def test_against_the_past_needs_no_hours():
     assert found.surprise > SURPRISE
 
 
+NOTHING = Habit(0, 0, WINDOW, enough=False)
+
+
+def minutes(*counts, start=WINDOW):
+    """(runs, bad) of one minute after the other."""
+    return [Bucket(start + i * 60, runs, bad) for i, (runs, bad) in enumerate(counts) if runs]
+
+
+def risen(series, habit=NOTHING, coarse=()):
+    return rise("error_rate", LIGHTS, series, coarse, habit, BAR)
+
+
+@pytest.mark.parametrize(
+    ("series", "bad", "runs", "before"),
+    [
+        pytest.param([(100, 0), (75, 50), (75, 50)], 100, 150, 100, id="two thirds of 150 after 100 good runs"),
+        pytest.param([(100, 0), (75, 39), (75, 39)], 78, 150, 100, id="52 % of 150 after 100 good runs"),
+        pytest.param([(50, 2), (54, 1), (0, 0), (76, 41), (77, 42)], 83, 153, 104, id="83 of 153 after 3 of 104"),
+        pytest.param([(104, 3), *[(30, 15)] * 9, (32, 17)], 152, 302, 104, id="152 of 302 after 3 of 104"),
+        pytest.param([(100, 0), (5, 3)], 3, 5, 100, id="3 of 5 after 100 good runs"),
+        pytest.param([(8, 0), (6, 6)], 6, 6, 8, id="6 of 6 after 8 good runs"),
+    ],
+)
+def test_a_young_registration_that_begins_to_fail_speaks(series, bad, runs, before):
+    """Minutes after good ones, where the hour as a whole is below half; no habit is claimed."""
+    found = risen(minutes(*series))
+    assert (found.bad, found.runs, found.habit_runs, found.until) == (bad, runs, before, None)
+    words = told(found, AT).words
+    assert f"of {before} runs before, " in words
+    assert "habit" not in words
+
+
+@pytest.mark.parametrize(
+    "series",
+    [
+        pytest.param([(3, 1)], id="1 of 3"),
+        pytest.param([(4, 2)], id="2 of 4"),
+        pytest.param([(100, 0), (3, 1)], id="1 of 3 after 100 good runs"),
+        pytest.param([(100, 0), (4, 2)], id="2 of 4 after 100 good runs"),
+        pytest.param([(4, 4), (100, 0)], id="only the first few"),
+        pytest.param([(60, 18)] * 5, id="always 30 %"),
+    ],
+)
+def test_a_young_registration_is_not_accused_early(series):
+    """Few failures, those of the start, and a share that never was another."""
+    assert risen(minutes(*series)) is None
+
+
+def test_what_rose_and_went_is_over():
+    """A bad five minutes of a young file are told as past."""
+    found = risen(minutes(*[(20, 0)] * 10, *[(20, 15)] * 5, *[(20, 0)] * 10))
+    assert (found.since, found.until) == (WINDOW + 600, WINDOW + 900)
+    assert (found.after_runs, found.after_bad) == (200, 0)
+    assert told(found, AT).severity == "notice"
+
+
+def test_hours_are_looked_into_where_a_rise_may_begin():
+    """The hour that stands out and the one before it: trouble began at two minutes to the hour."""
+    by_hour = hours(*[(60, 0)] * 5, (60, 4), (90, 50))
+    wanted = edges(by_hour)
+    assert {WINDOW + 5 * HOUR, WINDOW + 6 * HOUR} <= wanted
+    fine = minutes(*[(1, 0)] * 56, *[(1, 1)] * 4, *[(2, 1)] * 30, start=WINDOW + 5 * HOUR)
+    series = mixed(by_hour, fine)
+    assert [bucket.start for bucket in series[:6]] == [*(WINDOW + i * HOUR for i in range(5)), WINDOW + 5 * HOUR]
+    assert risen(series).since == WINDOW + 5 * HOUR + 56 * 60
+    assert risen(by_hour, coarse={bucket.start for bucket in by_hour}).since == WINDOW + 6 * HOUR
+    assert edges(hours((250, 78))) == {WINDOW}
+
+
+@pytest.mark.parametrize("errors", [0.0, 0.02, 0.1, 0.3])
+@pytest.mark.parametrize("runs", [1, 20])
+def test_chance_alone_is_seldom_a_rise(errors, runs):
+    """A constant share in a young file, twenty hours and three of minutes: at most one look in fifty would speak."""
+    rng = random.Random(11)
+    spoken = 0
+    for _ in range(200):
+        counts = [(runs, sum(rng.random() < errors for _ in range(runs))) for _ in range(200)]
+        series = [*hours(*counts[:20]), *minutes(*counts[20:], start=WINDOW + 20 * HOUR)]
+        spoken += risen(series) is not None
+    assert spoken <= 4
+
+
 # --- what did not happen ---------------------------------------------------------------------------------------
 
 
@@ -221,6 +305,23 @@ def skips(reason="missed", count=1, runs=10, before=0):
 def test_which_skipped_runs_are_news(found, news):
     """The first of its kind, or far more than usual."""
     assert is_news(found) is news
+
+
+@pytest.mark.parametrize(
+    ("days", "age", "words", "habit"),
+    [
+        pytest.param(7.4, 9 * DAY, "which it never did in the 7 days before.", 0.0, id="a week"),
+        pytest.param(5 / 24, DAY, "which it never did in the 5 h before.", 0.0, id="hours"),
+        pytest.param(0.0, 120, "it was registered 2 m ago, so there is no habit yet.", None, id="two minutes old"),
+    ],
+)
+@pytest.mark.parametrize("reason", ["missed", "down", "overlapped"])
+def test_no_habit_is_claimed_that_there_was_no_time_for(days, age, words, habit, reason):
+    """A job registered two minutes ago has no day before in which it never missed a run."""
+    found = replace(skips(reason, 5), habit_days=days)
+    told_of = skipped(replace(JOB, registered_at=float(NOW - age)), found, AT)
+    assert told_of.words.endswith(words)
+    assert (told_of.habit and told_of.habit.value) == habit
 
 
 def test_overdue_says_what_it_waits_for():
@@ -287,6 +388,23 @@ def test_new_errors_speak_where_there_is_a_habit():
     back = GroupSeen(12, "handler", 1, "KeyError", "'x'", 1, 0.0, float(NOW), NOW - 60.0)
     (found,) = kinds_of_errors([back], known, {}, AT)
     assert found.rule == "regressed"
+
+
+@pytest.mark.parametrize(
+    ("began", "words", "basis"),
+    [
+        (None, "Nothing needs a look since ", "against the 7 days before."),
+        (AT, "Nothing needs a look since this file began, at ", "when this file began: there is no habit yet."),
+    ],
+    ids=["an older file", "a file of seconds"],
+)
+def test_a_young_file_says_since_when_there_is_anything(began, words, basis):
+    """Not since yesterday, of which it knows nothing."""
+    day_ago = instant_from_ns(WINDOW * 10**9)
+    found = Verdict([], 0, [], Looked(3, 0, 750, day_ago, AT, 7, began))
+    assert found.words.startswith(words)
+    assert (" today." in found.words) is (began is not None)
+    assert found.basis.endswith(basis)
 
 
 # --- silence by choice --------------------------------------------------------------------------------------------

@@ -58,6 +58,7 @@ async def verdict(db: DatabaseService, now: Instant, thresholds: Thresholds | No
             since=since,
             until=now,
             habit_days=thresholds.habit_days,
+            began=_began(facts, sessions, span),
         ),
     )
 
@@ -99,6 +100,16 @@ async def _of_recording(
 def _has_habit(facts: Facts, key: Key, span: Span) -> bool:
     done = facts.habits.get(key)
     return done is not None and done.runs > 0 and span.window - max(done.first, facts.known[key].registered_at) >= DAY
+
+
+def _began(facts: Facts, sessions: list[SessionSummary], span: Span) -> Instant | None:
+    """When the file did, if in the window: no day, session or registration is older."""
+    if not sessions or len(sessions) == SESSIONS or facts.habits:
+        return None
+    if facts.oldest_day is not None and facts.oldest_day < span.day:
+        return None
+    began = min([*(_epoch(each.started_at) for each in sessions), *(k.registered_at for k in facts.known.values())])
+    return instant(began) if began > span.window else None
 
 
 def _epoch(moment: Instant) -> float:

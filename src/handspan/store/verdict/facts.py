@@ -118,6 +118,8 @@ class Facts:
     known: dict[Key, Known]
     habits: dict[Key, Done]
     sums: dict[Key, Sums]
+    oldest_day: int | None
+    """The first that has figures."""
 
 
 async def rows(db: DatabaseService, name: str, span: Span, **params: Any) -> list[dict[str, Any]]:
@@ -149,7 +151,7 @@ async def gather(db: DatabaseService, span: Span) -> Facts:
         )
         for row in await db.fetch_all(_SQL["sums"], span.params())
     }
-    return Facts(known, habits, sums)
+    return Facts(known, habits, sums, oldest)
 
 
 async def hours_of(db: DatabaseService, span: Span, keys: Collection[Key]) -> dict[Key, list[Hour]]:

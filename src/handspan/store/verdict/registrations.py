@@ -16,10 +16,11 @@ from handspan.store.queries.runs import Kind
 from handspan.store.service import DatabaseService
 from handspan.store.verdict.facts import Done, Facts, Hour, Key, Span, Wanted, buckets, hours_of, latencies, rows
 from handspan.store.verdict.habit import DAY, HOUR, Habit
-from handspan.store.verdict.shapes import Bucket, Finding
+from handspan.store.verdict.shapes import Bucket, Finding, Rule
 from handspan.store.verdict.shifts import Shift, Suspect, confirmed, suspect, timed
 from handspan.store.verdict.telling import Latency, told
-from handspan.store.verdict.thresholds import Thresholds
+from handspan.store.verdict.thresholds import Bar, Thresholds
+from handspan.store.verdict.young import edges, mixed, rise
 
 __all__ = ["shares"]
 
@@ -69,6 +70,7 @@ async def shares(db: DatabaseService, span: Span, facts: Facts, thresholds: Thre
     found += await _by_latency(db, span, facts, {key: hours[key] for key in grown}, thresholds)
     found.sort(key=lambda each: -each[0].surprise)
     shifts = await _tried(db, span, found[:SUSPECTS], thresholds)
+    shifts += await _rises(db, span, facts, {key: hours[key] for key in failing}, suspects, thresholds)
     groups = await _main_groups(db, span, shifts)
     return [
         told(shift, now, latency, groups.get((shift.suspect.known.kind, shift.suspect.known.id))
@@ -193,12 +195,12 @@ async def _tried(
         shift = confirmed(each, _series(hours, bad), min_runs=thresholds.min_runs)
         if shift is not None:
             shifts.append((shift, bad, hours))
-    edges: dict[Wanted, bool] = {}
+    at_edges: dict[Wanted, bool] = {}
     for shift, bad, _ in shifts:
         for hour in (int(shift.since), shift.suspect.end - HOUR):
             edge = (shift.suspect.known.kind, shift.suspect.known.id, 60, hour, hour + HOUR)
-            edges[edge] = edges.get(edge, False) or isinstance(bad, _Slow)
-    minutes = await buckets(db, span, edges) if edges else {}
+            at_edges[edge] = at_edges.get(edge, False) or isinstance(bad, _Slow)
+    minutes = await buckets(db, span, at_edges) if at_edges else {}
     return [_to_the_minute(span, minutes, *each) for each in shifts]
 
 
@@ -218,6 +220,40 @@ def _to_the_minute(
     inside = [hour for hour in hours if first < hour.start < until and hour.start != last]
     inside += [minute for minute in {m.start: m for m in in_first + in_last}.values() if since <= minute.start < until]
     return timed_shift, Latency(_p95(inside) or 0.0, bad.habit_p95)
+
+
+async def _rises(
+    db: DatabaseService, span: Span, facts: Facts, windows: Mapping[Key, Sequence[Hour]],
+    told_already: Sequence[Suspect], thresholds: Thresholds,
+) -> list[tuple[Shift, Latency | None]]:  # fmt: skip
+    """Of what has no habit and is not suspect as a whole, the worst first."""
+    named = {(each.rule, each.known.kind, each.known.id) for each in told_already}
+    asked: list[tuple[int, Rule, Key, Bad, Bar, Habit]] = []
+    for key, hours in windows.items():
+        known, done = facts.known[key], facts.habits.get(key)
+        rules: tuple[tuple[Rule, Bad, Bar], ...] = (
+            ("error_rate", _errors, thresholds.errors), ("late", _late, thresholds.lateness),
+        )  # fmt: skip
+        for rule, bad, bar in rules:
+            habit, total = _habit(done, known.registered_at, span, thresholds, bad), sum(map(bad, hours))
+            if not habit.enough and total >= bar.least and (rule, *key) not in named:
+                asked.append((total, rule, key, bad, bar, habit))
+    asked = sorted(asked, key=lambda each: -each[0])[:SUSPECTS]
+    fine: dict[Wanted, bool] = {
+        (*key, 60, hour, hour + HOUR): False
+        for _, _, key, bad, _, _ in asked
+        for hour in edges(_series(windows[key], bad))
+    }
+    minutes = await buckets(db, span, fine) if fine else {}
+    found: list[tuple[Shift, Latency | None]] = []
+    for _, rule, key, bad, bar, habit in asked:
+        series = mixed(_series(windows[key], bad), _series(minutes.get((*key, 60), []), bad))
+        by_minute = {minute.start // HOUR * HOUR for minute in minutes.get((*key, 60), [])}
+        coarse = {hour.start for hour in windows[key]} - by_minute
+        shift = rise(rule, facts.known[key], series, coarse, habit, bar)
+        if shift is not None:
+            found.append((shift, None))
+    return found
 
 
 async def _main_groups(

@@ -104,17 +104,26 @@ def skipped(known: Known, found: Skipped, now: Instant) -> Finding:
         "overlapped": f"skipped {runs} {when} because the one before still ran",
     }.get(found.reason, f"missed {runs} {when}")
     usual = found.before / found.habit_days * found.window_days if found.habit_days else 0.0
-    habit = (
-        f"{usual:.1f} in {took(found.window_days * DAY * 1000)} is its habit" if found.before else "which it never did"
-    )
     rule: Rule = "overlapped" if found.reason == "overlapped" else "missed"
-    days = "" if found.before else f" in the {amount(max(1, round(found.habit_days)), 'day')} before"
     return about(
         known, rule, "notice" if rule == "overlapped" or found.reason == "down" else "trouble", since,
-        f"{known.title} {what}, {habit}{days}.", see_registration(known, since, now),
-        now=Figure(found.count, "runs", found.runs + found.count), habit=Figure(round(usual, 3), "runs"),
+        f"{known.title} {what}{_usually(known, found, usual, now)}.", see_registration(known, since, now),
+        now=Figure(found.count, "runs", found.runs + found.count),
+        habit=Figure(round(usual, 3), "runs") if found.habit_days else None,
         weight=float(found.count),
     )  # fmt: skip
+
+
+def _usually(known: Known, found: Skipped, usual: float, now: Instant) -> str:
+    """The habit, as long as it is: none of what was registered in the window."""
+    if found.before:
+        return f", {usual:.1f} in {took(found.window_days * DAY * 1000)} is its habit"
+    if found.habit_days >= 1:
+        return f", which it never did in the {amount(int(found.habit_days), 'day')} before"
+    if found.habit_days:
+        return f", which it never did in the {took(found.habit_days * DAY * 1000)} before"
+    age = max(0, to_ns(now) / 1e9 - known.registered_at)
+    return f"; it was registered {took(age * 1000)} ago, so there is no habit yet"
 
 
 @dataclass(frozen=True)

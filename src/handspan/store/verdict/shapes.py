@@ -105,6 +105,8 @@ class Looked:
     since: Instant
     until: Instant
     habit_days: int
+    began: Instant | None = None
+    """When the file did, if that is later than ``since``."""
 
 
 @dataclass(frozen=True)
@@ -126,14 +128,18 @@ class Verdict:
         if number:
             return f"{amount(number, 'thing needs', 'things need')} a look."
         ran = "" if self.looked.runs else " Nothing ran, either."
+        if self.looked.began is not None:
+            since = f"this file began, at {clock(self.looked.began, self.looked.until)}"
         return f"Nothing needs a look since {since}.{ran}"
 
     @property
     def basis(self) -> str:
         """What was looked at, in words."""
         looked = self.looked
-        return (
+        what = (
             f"Looked at {amount(looked.handlers, 'handler')} and {amount(looked.jobs, 'job')}, "
-            f"{amount(looked.runs, 'run')} since {clock(looked.since, looked.until)}, against the "
-            f"{amount(looked.habit_days, 'day')} before."
+            f"{amount(looked.runs, 'run')} since {clock(looked.began or looked.since, looked.until)}, "
         )
+        if looked.began is not None:
+            return f"{what}when this file began: there is no habit yet."
+        return f"{what}against the {amount(looked.habit_days, 'day')} before."

@@ -1,7 +1,8 @@
 """Rules about shares: failed, late, slow. Each compares a registration's window with its own habit.
 
-Three ways to need a look: a *shift* away from the habit; *most* runs bad, where there is no habit or whatever it is; a
-*streak* of failures of something that runs too seldom for shares.
+Four ways to need a look: a *shift* away from the habit; *most* runs bad, where there is no habit or whatever it is; a
+*rise* above the runs before in what has no habit yet (``young``); a *streak* of failures of something that runs too
+seldom for shares.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from handspan.store.verdict.habit import DAY, HOUR, Habit, Past, against_the_pas
 from handspan.store.verdict.shapes import Bucket, Known, Rule
 from handspan.store.verdict.thresholds import Bar
 
-__all__ = ["Shift", "Suspect", "confirmed", "cost", "suspect", "timed"]
+__all__ = ["MOST", "MOST_LEAST", "POSSIBLE", "Shift", "Suspect", "confirmed", "cost", "is_over", "suspect", "timed"]
 
 POSSIBLE: Final = 6.0
 """Nats in the window that make a suspect. Fewer than a finding's: the habit may hold days of the same trouble, and then
@@ -35,7 +36,7 @@ class Suspect:
     """What the window alone says: to be held against the hours of the habit."""
 
     rule: Rule
-    how: Literal["shift", "most", "streak"]
+    how: Literal["shift", "most", "rise", "streak"]
     known: Known
     habit: Habit
     bar: Bar
@@ -74,7 +75,8 @@ def suspect(rule: Rule, known: Known, hours: Sequence[Bucket], habit: Habit, bar
             return Suspect(rule, "shift", known, habit, bar, *_hours(hours, stretch), stretch.surprise)
     if rule == "slower":
         return None  # slow without a habit is nobody's to say
-    if bad >= MOST_LEAST and bad >= MOST * runs:
+    least = bar.least if rule == "error_rate" else MOST_LEAST  # whoever starts is late once or twice
+    if runs >= MOST_LEAST and bad >= max(least, MOST * runs):
         stretch = best_stretch(hours, bar.floor)
         if stretch is not None:
             return Suspect(rule, "most", known, habit, bar, *_hours(hours, stretch), stretch.surprise)
@@ -123,12 +125,13 @@ def _streak(found: Suspect, hours: Sequence[Bucket]) -> Shift | None:
 def _ending(shift: Shift, hours: Sequence[Bucket]) -> Shift:
     after = [bucket for bucket in hours if bucket.start >= shift.suspect.end]
     runs, bad = sum(bucket.runs for bucket in after), sum(bucket.bad for bucket in after)
-    if not _is_over(shift.runs, shift.bad, runs, bad):
+    if not is_over(shift.runs, shift.bad, runs, bad):
         return shift
     return replace(shift, until=shift.suspect.end, after_runs=runs, after_bad=bad)
 
 
-def _is_over(runs: int, bad: int, after_runs: int, after_bad: int) -> bool:
+def is_over(runs: int, bad: int, after_runs: int, after_bad: int) -> bool:
+    """Whether the runs after a stretch went better than luck explains."""
     runs = max(runs, bad)  # minutes and hours of a file that lost pages need not agree
     good = (runs - bad + 2) / (runs + 2)  # at least this share went well, as far as so few runs can tell
     return surprise(after_runs - after_bad, after_runs, min(good, 1 - 1e-9)) >= OVER
@@ -152,7 +155,7 @@ def timed(shift: Shift, first_hour: Sequence[Bucket], last_hour: Sequence[Bucket
     after = [bucket for bucket in last_hour if bucket.start >= ends[-1]]
     runs = sum(bucket.runs for bucket in after)
     held = replace(shift, runs=shift.runs - runs, after_runs=shift.after_runs + runs)
-    if shift.until is None and not _is_over(held.runs, held.bad, held.after_runs, held.after_bad):
+    if shift.until is None and not is_over(held.runs, held.bad, held.after_runs, held.after_bad):
         return shift
     return replace(held, until=float(ends[-1]))
 

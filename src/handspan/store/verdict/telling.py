@@ -97,9 +97,14 @@ def _what(shift: Shift, over: bool, when: str, latency: Latency | None) -> str:
 def _habit(shift: Shift, latency: Latency | None) -> str:
     if shift.suspect.how == "most" and not shift.suspect.habit.enough:
         return "; there is no habit to compare with yet"
+    if shift.suspect.how == "rise":  # no habit: only what ran before it
+        bad = count(shift.habit_bad) if shift.habit_bad else "none"
+        did = "started late" if shift.suspect.rule == "late" else "failed"
+        return f"; of {amount(shift.habit_runs, 'run')} before, {bad} {did}"
     usual = took(latency.habit_ms) if latency is not None else share(shift.habit_bad, shift.habit_runs)
-    days = max(1, int((shift.since - shift.suspect.habit.since) / DAY))
-    return f", {usual} is its habit ({count(days)} d)"
+    seconds = max(0.0, shift.since - shift.suspect.habit.since)
+    known_for = f"{count(int(seconds / DAY))} d" if seconds >= DAY else took(seconds * 1000)
+    return f", {usual} is its habit ({known_for})"
 
 
 def _after(shift: Shift, until: Instant | None) -> str:
