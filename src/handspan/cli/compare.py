@@ -41,6 +41,7 @@ _WORDS: Final = {
     "slower": "slower",
     "new": "new",
     "gone": "gone",
+    "silent": "did not run",
     "mended": "fails less",
     "faster": "faster",
 }

@@ -272,9 +272,11 @@ def _running(found: Moment, at: Instant, when: str | None) -> Iterator[Part]:
     left = 0 if when is not None else sum(each.session_state != "live" for each in found.in_flight)
     verb = ("runs" if total - left == 1 else "run") if when is None else "ran"
     said = f"{amount(total - left, 'command')} {verb} {then}" if total > left else "Nothing runs now"
-    yield f"{said}; {count(left)} had not ended when {'its' if left == 1 else 'their'} process was last heard of." if (
-        left
-    ) else f"{said}."
+    yield (
+        f"{said}; {count(left)} had not ended when {'its' if left == 1 else 'their'} process was last heard of."
+        if (left)
+        else f"{said}."
+    )
     yield ""
     table = Table(figure("started"), word(""), name("run of"), figure("took"), text("ended"), word("trace"))
     several = several_services([*found.finished, *found.in_flight])
