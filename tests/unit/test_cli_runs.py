@@ -449,6 +449,11 @@ def test_version(run: Run) -> None:
         pytest.param(["runs", "--handler", "fla"], {"flaky.on_push"}, id="handler"),
         pytest.param(["slow", "--job", "energy.s"], {"energy.sample"}, id="job"),
         pytest.param(["runs", "--app", "pres"], {"presence"}, id="app"),
+        pytest.param(["handler", "fla"], {"flaky.on_push"}, id="handler as the argument"),
+        pytest.param(["job", "energy.s"], {"energy.sample"}, id="job as the argument"),
+        pytest.param(["error", ""], set("1234567"), id="error group"),
+        pytest.param(["compare", "pre"], {"previous"}, id="compare in words"),
+        pytest.param(["compare", "1.0", "1."], {"1.0", "1.1"}, id="compare versions"),
         pytest.param(["runs", "--db", "none.db", "--app", "x"], set(), id="no file"),
     ],
 )
