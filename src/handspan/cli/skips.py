@@ -65,7 +65,8 @@ def _view(
     if not found.entries:
         what = "Nothing that matches was skipped" if filtered else "Nothing was skipped"
         cures = " and ".join(["a wider --since"] * bool(words) + ["fewer filters"] * filtered)
-Perhaps {cures} will show something.' if cures else ''}"
+        perhaps = f" Perhaps {cures} will show something." if cures else ""
+        yield f"{what} {words}".rstrip() + f", as far as is stored (counts are written every 30 s).{perhaps}"
         return
     total = sum(each.count for each in found.totals)
     yield f"{amount(total, 'event or run', 'events and runs')} did not run {words}: {sum_in_words(found.totals)}."
