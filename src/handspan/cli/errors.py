@@ -107,7 +107,7 @@ def error(
             help="Of the group: `handspan errors` lists them.",
             autocompletion=group_ids,
         ),
-    ],  # fmt: skip
+    ],
     db: Db = DEFAULT_DB,
     json: Json = False,
     since: Since = A_WEEK,
