@@ -1059,9 +1059,9 @@ def test_skips_of_one_handler_or_job(house: str, run: Run) -> None:
 def test_skips_of_nobody_and_of_the_unknown(house: str, run: Run) -> None:
     """An empty answer says what to do; a slip of the pen is told."""
     _, out, _ = run("skips", "--db", house, "--handler", "arrived")
-    assert out.startswith("Nothing that matches was skipped in the last 24 h.")
+    assert out.startswith("Nothing that matches was skipped in the last 24 h, as far as")
     _, out, _ = run("skips", "--db", house, "--since", "1s")
-    assert "what was due or published ran" in " ".join(out.split())
+    assert "as far as is stored (counts are written every 30 s)." in " ".join(out.split())
     code, _, err = run("skips", "--db", house, "--job", "rollip")
     assert (code, "did you mean energy.rollup?" in err) == (2, True)
 
@@ -1080,3 +1080,36 @@ def test_skips_say_when_they_are_cut_and_of_whom_nothing_is_left(house: str, run
     _, out, _ = run("skips", "--db", house, "--since", "2d")
     assert "job 99 (pruned)" in out
     assert all(cell_len(line) <= 80 for line in out.splitlines())
+
+
+def test_sessions_show_service_and_version_whole_and_more_where_there_is_room(
+    house: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At 80 columns what a restart is told by; from 100 on the clock and the process, too."""
+    narrow = run("sessions", "--db", house, "--since", "7d")[1]
+    assert "process" not in narrow
+    assert "house 1.1" in narrow
+    assert "…" not in narrow
+    monkeypatch.setenv("COLUMNS", "120")
+    wide = run("sessions", "--db", house, "--since", "7d")[1]
+    assert "104 on elsewhere" in wide
+    assert re.search(r"6 h ago  \d\d:\d\d (today|yesterday) ", wide)
+
+
+@pytest.mark.parametrize(("command", "column"), [("jobs", "job_name"), ("handlers", "name")])
+def test_long_names_keep_their_end(house: str, run: Run, command: str, column: str) -> None:
+    """What is before the last dot is the same in many rows."""
+    table = "scheduled_jobs" if command == "jobs" else "listeners"
+    with closing(sqlite3.connect(house, isolation_level=None)) as conn:
+        conn.execute(f"UPDATE {table} SET app_key = 'automations.of.the.whole.house.and.garden.' || id")
+        names = [name for (name,) in conn.execute(f"SELECT {column} FROM {table} WHERE id < 4")]
+    out = run(command, "--db", house)[1]
+    for name in names:
+        assert re.search(rf"^\S*….*\.{name}( #\d)? ", out, re.MULTILINE)
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_nothing_moved_where_nothing_ran_before(house: str, run: Run) -> None:
+    """The first day: a column of zeros would cost the names their room."""
+    for command in ("jobs", "handlers"):
+        assert "was" not in run(command, "--db", house, "--since", "30d")[1].splitlines()[0].split()

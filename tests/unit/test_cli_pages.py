@@ -209,6 +209,31 @@ def test_one_that_ran_long_ago(house, run):
     assert "It last ran 19 m ago." in run("handler", "on_push", "--since", "5m")[1]
 
 
+@pytest.mark.parametrize(("kind", "name", "number"), [("handler", "on_push", 3), ("job", "sample", 1)])
+def test_since_the_restart_all_of_the_page_is_of_then(house, run, kind, name, number):
+    """Runs, failures by group, and what did not run: nothing of the session before."""
+    since = NOW - 6 * HOUR
+    hour = int(since // HOUR * HOUR)
+    with closing(sqlite3.connect(house, isolation_level=None)) as conn:
+        for session, first, reason, count in ((2, hour + 1, "down", 9), (4, since + 60, "overlapped", 2)):
+            conn.execute("INSERT INTO skips VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                         (hour, kind, number, session, reason, count, first, first + 5))  # fmt: skip
+    table, column = ("handler_invocations", "listener_id") if kind == "handler" else ("job_executions", "job_id")
+    page = document(run, kind, name, "--since", "restart", "--limit", "100")[kind]
+    ((runs,),) = raw(house, f"SELECT count(*) FROM {table} WHERE {column} = ? AND execution_start_ts >= ?",
+                    number, since)  # fmt: skip
+    assert len(page["runs"]) == page["figures"]["runs"] == runs
+    assert page["last_run_at"] is not None  # also if that was before
+    for group in page["errors"]:
+        wanted = raw(house, f"SELECT count(*) FROM {table} WHERE error_group_id = ? AND execution_start_ts >= ?",
+                     group["id"], since)  # fmt: skip
+        assert [(group["in_window"],)] == wanted
+    assert "down" not in [skip["reason"] for skip in page["skips"]]
+    assert ", by whole hours" not in run(kind, name, "--since", "restart")[1]
+    change(house, "UPDATE skips SET first_at = ? WHERE reason = 'overlapped' AND hour = ?", hour + 2, hour)
+    assert "Did not run since the restart, by whole hours: " in flat(run(kind, name, "--since", "restart")[1])
+
+
 def test_a_retired_one_still_has_its_page(house, run):
     """Its story is kept; a live one of the same name goes before it."""
     assert "retired 4 d ago" in run("handler", "on_thing", "--since", "5d")[1]

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -358,6 +359,25 @@ def test_running_at_a_moment(house: str, run: Run) -> None:
     assert "Nothing ran at" in run("running", "--at", "9d")[1]
 
 
+@pytest.mark.parametrize("host", [socket.gethostname(), "elsewhere"])
+def test_what_a_dead_process_left_running_is_told_until_somebody_recovers_it(house: str, run: Run, host: str) -> None:
+    """After a kill -9 nothing else knows of it: it is neither among the runs nor running."""
+    with closing(sqlite3.connect(house, isolation_level=None)) as conn:
+        conn.execute("UPDATE sessions SET last_heartbeat_at = ?, host = ? WHERE id = 4", (NOW - 9000, host))
+    code, out, _ = run("running")
+    assert code == 0
+    assert flat(out).startswith("Nothing runs now; 1 had not ended when its process was last heard of.")
+    assert "presence.arrived" in out
+    assert "its process is gone" in out
+    assert "`handspan db recover`" in out
+    assert "still runs" not in out
+    assert [each["name"] for each in document(run, "running")["in_flight"]] == ["arrived"]
+    with closing(sqlite3.connect(house, isolation_level=None)) as conn:
+        conn.execute("UPDATE sessions SET stopped_at = ?, stop_reason = 'clean_shutdown' WHERE id = 4", (NOW - 2,))
+    assert run("running")[1].startswith("Nothing runs now")
+    assert "arrived" not in run("running")[1]
+
+
 @pytest.mark.parametrize(
     "args",
     [["slow", "--over", "fast"], ["runs", "--after", "abcdef"], ["runs", "--after", "job:77777"],
@@ -429,6 +449,11 @@ def test_version(run: Run) -> None:
         pytest.param(["runs", "--handler", "fla"], {"flaky.on_push"}, id="handler"),
         pytest.param(["slow", "--job", "energy.s"], {"energy.sample"}, id="job"),
         pytest.param(["runs", "--app", "pres"], {"presence"}, id="app"),
+        pytest.param(["handler", "fla"], {"flaky.on_push"}, id="handler as the argument"),
+        pytest.param(["job", "energy.s"], {"energy.sample"}, id="job as the argument"),
+        pytest.param(["error", ""], set("1234567"), id="error group"),
+        pytest.param(["compare", "pre"], {"previous"}, id="compare in words"),
+        pytest.param(["compare", "1.0", "1."], {"1.0", "1.1"}, id="compare versions"),
         pytest.param(["runs", "--db", "none.db", "--app", "x"], set(), id="no file"),
     ],
 )

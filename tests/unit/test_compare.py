@@ -22,6 +22,8 @@ from handspan.store.queries.shapes import Window
 from handspan.store.service import DatabaseService
 from seeded import DAY, HOUR, NOW, raw
 
+HELD = "INSERT INTO registration_holders (session_id, kind, registration_id) VALUES (4, 'handler', 6)"
+ENDED = f"UPDATE sessions SET stop_reason = 'clean_shutdown', stopped_at = {NOW + HOUR}"
 AT = instant_from_ns(int(NOW) * 10**9)
 
 
@@ -45,7 +47,10 @@ def moved(before: Figures, after: Figures) -> list[str]:
         pytest.param(figures(1000, p50=0.1), figures(1000, p50=1.0), [], id="ten times, less than a millisecond"),
         pytest.param(figures(19), figures(1000, p95=90.0), [], id="too few runs before"),
         pytest.param(figures(1000), figures(19, errors=19), [], id="too few runs after"),
-        pytest.param(figures(1000), figures(99, p99=90.0), [], id="p99 takes more"),
+        pytest.param(figures(1000), figures(999, p99=90.0), [], id="p99 takes a thousand"),
+        pytest.param(figures(1000), figures(1000, p99=90.0), ["+p99_ms"], id="p99 of a thousand"),
+        pytest.param(figures(1000), figures(99, p95=90.0), [], id="p95 takes a hundred"),
+        pytest.param(figures(1000), figures(100, p95=90.0), ["+p95_ms"], id="p95 of a hundred"),
         pytest.param(figures(1000, p95=90.0), figures(1000), ["-p95_ms"], id="faster"),
         pytest.param(figures(100, 1), figures(100, 4), [], id="three more of a hundred failed"),
         pytest.param(figures(10_000, 100), figures(10_000, 400), ["+error_rate"], id="three in a hundred, of many"),
@@ -116,8 +121,34 @@ async def test_two_sessions(slowed: str) -> None:
     failing, slower = found.compared[:2]
     assert failing.weight == pytest.approx(90 - 3 / 300 * 300)
     assert [(change.what, round(change.ratio or 0, 1)) for change in slower.changes] == [
-        ("p50_ms", 2.0), ("p95_ms", 2.0), ("p99_ms", 2.0),
+        ("p50_ms", 2.0), ("p95_ms", 2.0),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [
+        pytest.param("UPDATE listeners SET retired_at = NULL", "gone", id="held by nobody"),
+        pytest.param(f"UPDATE listeners SET retired_at = {NOW - HOUR} WHERE id = 6", "gone", id="retired"),
+        pytest.param(HELD, "silent", id="held, and long silent"),
+        pytest.param(f"{HELD}; UPDATE sessions SET last_heartbeat_at = started_at + 50 WHERE id = 4", "few",
+                     id="held, in a session of 50 s"),
+        pytest.param(f"{ENDED} WHERE id = 4", "silent", id="registered in a session that has ended"),
+        pytest.param(f"{ENDED} WHERE id = 4; UPDATE listeners SET retired_at = {NOW + 2 * HOUR} WHERE id = 6", "silent",
+                     id="retired after that session"),
+        pytest.param(f"{ENDED} WHERE id = 4; UPDATE listeners SET last_registered_at = {NOW - DAY} WHERE id = 6",
+                     "gone", id="not registered in a session that has ended"),
+    ],
+)  # fmt: skip
+async def test_what_did_not_run_is_gone_only_if_nobody_held_it(slowed: str, change: str, state: str) -> None:
+    """What is registered did not run: said only where it should have, by how often it used to."""
+    with closing(sqlite3.connect(slowed, isolation_level=None)) as conn:
+        conn.execute("UPDATE listeners SET service_id = 1, instance_index = 7 WHERE id = 6")
+        conn.execute("UPDATE sessions SET last_heartbeat_at = ? WHERE id = 4", (NOW + HOUR,))  # 25 a day: 7 in 7 h
+        conn.executescript(change)
+    async with DatabaseService(slowed) as db:
+        found = await query.compare(db, Side(sessions=[2]), Side(sessions=[4]))
+    assert [each.state for each in found.compared if each.id == 6] == [state]
 
 
 async def test_two_versions_and_two_times_are_the_same_two(slowed: str) -> None:

@@ -74,7 +74,8 @@ def _view(found: Busiest, at: Instant, words: str, limit: int, step: int) -> Ite
     kept = "" if unit == finer else f": {finer}s of then are kept no longer, so these are {unit}s"
     yield Text(f"The busiest {unit}s {words or 'of all time'}, whole ones{kept}.", style=PALE)
     if len(found.buckets) == limit:
-        yield Text(f"These are the {count(limit)} busiest: --limit shows more.", style=PALE)
+        these = "This is the busiest" if limit == 1 else f"These are the {count(limit)} busiest"
+        yield Text(f"{these}: --limit shows more.", style=PALE)
 
 
 def _who(bucket: BusyBucket, several: bool) -> str:

@@ -8,6 +8,7 @@ import typer
 from rich.text import Text
 from whenever import Instant
 
+from handspan.cli.completion import compared_sides
 from handspan.cli.figures import ago, amount, count, one_line, took
 from handspan.cli.options import DEFAULT_DB, App, Db, Json, Limit, ask, now
 from handspan.cli.output import FAILED, PALE, show, show_json
@@ -41,6 +42,7 @@ _WORDS: Final = {
     "slower": "slower",
     "new": "new",
     "gone": "gone",
+    "silent": "did not run",
     "mended": "fails less",
     "faster": "faster",
 }
@@ -56,9 +58,15 @@ class Named:
 
 def compare(
     a: Annotated[
-        str | None, typer.Argument(metavar="A", help="A session's number, last, previous, or a version.")
+        str | None,
+        typer.Argument(
+            metavar="A", help="A session's number, last, previous, or a version.", autocompletion=compared_sides
+        ),
     ] = None,
-    b: Annotated[str | None, typer.Argument(metavar="B", help="Likewise; last if not given.")] = None,
+    b: Annotated[
+        str | None,
+        typer.Argument(metavar="B", help="Likewise; last if not given.", autocompletion=compared_sides),
+    ] = None,
     db: Db = DEFAULT_DB,
     json: Json = False,
     version: Annotated[bool, typer.Option("--version", help="A and B are versions, whatever they look like.")] = False,

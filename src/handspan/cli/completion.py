@@ -14,7 +14,7 @@ from typer.completion import (  # type: ignore[attr-defined]  # typer offers the
 from handspan.cli.output import say
 from handspan.settings import Settings
 
-__all__ = ["app_keys", "completion", "handler_names", "job_names", "prepare"]
+__all__ = ["app_keys", "compared_sides", "completion", "group_ids", "handler_names", "job_names", "prepare"]
 
 MOST: Final = 500  # names offered: more than anybody reads
 PATIENCE: Final = 0.1  # seconds a press of TAB may wait for a file
@@ -23,6 +23,9 @@ COMPLETE_VAR: Final = "_HANDSPAN_COMPLETE"
 _NAMES: Final = {
     "handler": "SELECT DISTINCT app_key || '.' || name FROM listeners ORDER BY retired_at IS NOT NULL, 1 LIMIT ?",
     "job": "SELECT DISTINCT app_key || '.' || job_name FROM scheduled_jobs ORDER BY retired_at IS NOT NULL, 1 LIMIT ?",
+    "group": "SELECT id FROM error_groups ORDER BY last_seen_at DESC LIMIT ?",
+    "side": "SELECT * FROM (SELECT id FROM sessions ORDER BY id DESC LIMIT 20) UNION ALL "
+    "SELECT DISTINCT service_version FROM sessions WHERE service_version IS NOT NULL LIMIT ?",
     "app": "SELECT app_key FROM listeners UNION SELECT app_key FROM scheduled_jobs ORDER BY 1 LIMIT ?",
 }
 
@@ -59,6 +62,16 @@ def job_names(context: typer.Context, incomplete: str) -> list[str]:
 
 def app_keys(context: typer.Context, incomplete: str) -> list[str]:
     return _names(context, "app", incomplete)
+
+
+def group_ids(context: typer.Context, incomplete: str) -> list[str]:
+    return _names(context, "group", incomplete)
+
+
+def compared_sides(context: typer.Context, incomplete: str) -> list[str]:
+    """What ``compare`` takes: two words, sessions' numbers, versions."""
+    words = [each for each in ("last", "previous") if each.startswith(incomplete)]
+    return words + _names(context, "side", incomplete)
 
 
 def _names(context: typer.Context, what: str, incomplete: str) -> list[str]:

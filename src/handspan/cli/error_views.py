@@ -154,7 +154,7 @@ def _traceback(traceback: str, group: ErrorGroupRow) -> Iterator[Text]:
 
 def _next(group: ErrorGroupRow, runs: Sequence[RunRow]) -> Iterator[Text]:
     if runs:
-        yield Text(f"`handspan trace {runs[0].trace_id}` shows the newest run.", style=PALE)
+        yield Text(f"`handspan run {runs[0].trace_id}` shows the newest run, with its log.", style=PALE)
     if group.state == "resolved":
         yield Text(f"`handspan error {group.id} --reopen` takes back that it is mended.", style=PALE)
     else:

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from handspan.cli import error_views
+from handspan.cli.completion import group_ids
 from handspan.cli.options import A_DAY, A_WEEK, DEFAULT_DB, App, Db, Json, Limit, Since, Until, ask, now, period
 from handspan.cli.output import show, show_json
 from handspan.clock import to_epoch, to_ns
@@ -98,7 +99,14 @@ def errors(
 
 def error(
     id: Annotated[  # noqa: A002 - what --help calls it
-        int, typer.Argument(metavar="ID", min=1, max=HIGHEST_ID, help="Of the group: `handspan errors` lists them.")
+        int,
+        typer.Argument(
+            metavar="ID",
+            min=1,
+            max=HIGHEST_ID,
+            help="Of the group: `handspan errors` lists them.",
+            autocompletion=group_ids,
+        ),
     ],
     db: Db = DEFAULT_DB,
     json: Json = False,

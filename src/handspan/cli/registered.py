@@ -13,7 +13,7 @@ from handspan.cli.figures import ago, count, one_line, took
 from handspan.cli.figures import until as due
 from handspan.cli.options import A_DAY, DEFAULT_DB, App, Db, Json, Limit, Since, Until, ask, now, period
 from handspan.cli.output import PALE, failed, pale_zero, show, show_json
-from handspan.cli.table import Table, figure, name, text
+from handspan.cli.table import Table, figure, qualified, text
 from handspan.cli.views import START_HINT
 from handspan.cli.words import coverage, several_services, title, was
 from handspan.store.queries.cover import Cover, cover
@@ -168,10 +168,10 @@ def handlers_view(
         return
     second, value = _column(sort)
     every, found = len(found), found[:limit]
-    moved = [was(each.activity, each.before) for each in found]
+    moved = _moved(found)
     last = "was" if any(moved) else "topic"
     table = Table(
-        name("handler"), figure("runs"), figure("failed"), figure(second), figure("p95"), figure("last run"),
+        qualified("handler"), figure("runs"), figure("failed"), figure(second), figure("p95"), figure("last run"),
         text(last),
     )  # fmt: skip
     several = several_services(found)
@@ -199,11 +199,11 @@ def jobs_view(
         return
     second, value = _column(sort)
     every, found = len(found), found[:limit]
-    moved = [was(each.activity, each.before) for each in found]
+    moved = _moved(found)
     last = [text("was")] if any(moved) else []
     trigger = [] if last else [text("trigger")]  # its page has it, and names need the room
     table = Table(
-        name("job"), *trigger, figure("runs"), figure("failed"), figure(second), figure("p95"),
+        qualified("job"), *trigger, figure("runs"), figure("failed"), figure(second), figure("p95"),
         figure("last run"), figure("next run"), *last,
     )  # fmt: skip
     several = several_services(found)
@@ -217,6 +217,12 @@ def jobs_view(
                   _last_run(each, at), due(each.next_run_at, at), *cells)  # fmt: skip
     yield table
     yield from _notes(every, kept, moved, words, limit, "jobs")
+
+
+def _moved(found: Sequence[HandlerSummary] | Sequence[JobSummary]) -> list[str]:
+    """Nothing where nothing ran before: that all of it is new is no news of one."""
+    ran = any(each.before is not None and each.before.runs for each in found)
+    return [was(each.activity, each.before) if ran else "" for each in found]
 
 
 def _column(sort: Order) -> tuple[str, Callable[[Figures], str | Text]]:

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from handspan.cli import registration_view
+from handspan.cli.completion import handler_names, job_names
 from handspan.cli.options import A_DAY, DEFAULT_DB, Db, Json, Limit, Since, Until, ask, now, period
 from handspan.cli.output import show, show_json
 from handspan.cli.run_words import unknown
@@ -26,14 +27,17 @@ NAMED: Final = 5  # of several, as many as a line takes
 _INSTANCE: Final = re.compile(r"(.+?)\s*#(\d+)")
 
 Facts = HandlerFacts | JobFacts
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Its name, or app.name.")]
+HandlerName = Annotated[
+    str, typer.Argument(metavar="NAME", help="Its name, or app.name.", autocompletion=handler_names)
+]
+JobName = Annotated[str, typer.Argument(metavar="NAME", help="Its name, or app.name.", autocompletion=job_names)]
 Instance = Annotated[int | None, typer.Option("--instance", metavar="N", help="Which instance of its app.", min=0)]
 Service = Annotated[str | None, typer.Option("--service", metavar="NAME", help="Of which service.")]
 Topic = Annotated[str | None, typer.Option("--topic", metavar="TOPIC", help="If it listens to several.")]
 
 
 def handler(
-    name: Name,
+    name: HandlerName,
     db: Db = DEFAULT_DB,
     json: Json = False,
     since: Since = A_DAY,
@@ -48,7 +52,7 @@ def handler(
 
 
 def job(
-    name: Name,
+    name: JobName,
     db: Db = DEFAULT_DB,
     json: Json = False,
     since: Since = A_DAY,

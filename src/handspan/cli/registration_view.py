@@ -50,7 +50,7 @@ def page(found: Page, at: Instant, words: str, width: int) -> Iterator[Part]:
         yield in_words(found.streak, at)
     yield ""
     if not found.figures.runs:
-        last = f" It last ran {ago(found.runs[0].execution_start_ts, at)}." if found.runs else " It never ran."
+        last = f" It last ran {ago(found.last_run_at, at)}." if found.last_run_at else " It never ran."
         yield f"It did not run {words}.{last}".replace("  ", " ")
     else:
         yield _counts(found, words)
@@ -226,7 +226,10 @@ def _notes(found: Page, at: Instant, words: str) -> Iterator[Part]:
             for skip in found.skips
         ]
         yield ""
-        yield f"Did not run {words}: {'; '.join(said)}.".replace("  ", " ")
+        since, end = found.figures.since, found.figures.until
+        cut = any(skip.first_at < since or skip.last_at > end for skip in found.skips)
+        by_hour = ", by whole hours" if cut and words else ""
+        yield f"Did not run {words}{by_hour}: {'; '.join(said)}.".replace("  ", " ")
     tally = found.figures
     if found.kind == "job" and tally.max_delay_ms is not None and tally.runs:
         late = f"{count(tally.late)} of {amount(tally.runs, 'run')} began {LATE}" if tally.late else "No run was late"

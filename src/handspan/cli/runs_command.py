@@ -269,8 +269,14 @@ def _running(found: Moment, at: Instant, when: str | None) -> Iterator[Part]:
         if when is not None:
             yield Text(f"What began in that minute: `handspan runs {minute_of(found.at)}`", style=PALE)
         return
-    verb = ("runs" if total == 1 else "run") if when is None else "ran"
-    yield f"{amount(total, 'command')} {verb} {then}."
+    left = 0 if when is not None else sum(each.session_state != "live" for each in found.in_flight)
+    verb = ("runs" if total - left == 1 else "run") if when is None else "ran"
+    said = f"{amount(total - left, 'command')} {verb} {then}" if total > left else "Nothing runs now"
+    yield (
+        f"{said}; {count(left)} had not ended when {'its' if left == 1 else 'their'} process was last heard of."
+        if (left)
+        else f"{said}."
+    )
     yield ""
     table = Table(figure("started"), word(""), name("run of"), figure("took"), text("ended"), word("trace"))
     several = several_services([*found.finished, *found.in_flight])
@@ -284,7 +290,9 @@ def _running(found: Moment, at: Instant, when: str | None) -> Iterator[Part]:
     yield table
     if found.more:
         yield Text("There were more: --limit shows them.", style=PALE)
-    if when is None:
+    if left:
+        yield Text("Its process is gone: the next start, or `handspan db recover`, ends such a run.", style=PALE)
+    if when is None and total > left:
         yield Text("As of each process's last commit, a few seconds ago at most.", style=PALE)
 
 

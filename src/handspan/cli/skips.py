@@ -63,9 +63,10 @@ def _view(
     found: SkipPage, by_whom: list[SkipSum] | None, at: Instant, words: str, limit: int, *, filtered: bool
 ) -> Iterator[str | Text | Table]:
     if not found.entries:
-        what = "Nothing that matches was skipped" if filtered else "Nothing was skipped: what was due or published ran"
+        what = "Nothing that matches was skipped" if filtered else "Nothing was skipped"
         cures = " and ".join(["a wider --since"] * bool(words) + ["fewer filters"] * filtered)
-        yield f"{what}{' ' if words else ''}{words}.{f' Perhaps {cures} will show something.' if cures else ''}"
+        perhaps = f" Perhaps {cures} will show something." if cures else ""
+        yield f"{what} {words}".rstrip() + f", as far as is stored (counts are written every 30 s).{perhaps}"
         return
     total = sum(each.count for each in found.totals)
     yield f"{amount(total, 'event or run', 'events and runs')} did not run {words}: {sum_in_words(found.totals)}."

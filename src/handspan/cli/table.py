@@ -7,7 +7,7 @@ from typing import Final
 from rich.cells import cell_len
 from rich.text import Text
 
-__all__ = ["Column", "Facts", "Table", "figure", "name", "text", "word"]
+__all__ = ["Column", "Facts", "Table", "figure", "name", "qualified", "text", "word"]
 
 GAP: Final = 2
 LEAST_TEXT: Final = 6  # cells a text is cut down to; after that the line itself is
@@ -21,6 +21,8 @@ class Column:
     right: bool = False
     gives_way: int = 0
     """The highest is cut first; 0 is never cut."""
+    from_left: bool = False
+    """Its end stays."""
 
 
 def figure(title: str) -> Column:
@@ -39,6 +41,11 @@ def text(title: str) -> Column:
 def name(title: str) -> Column:
     """What tells the rows apart."""
     return Column(title, gives_way=1)
+
+
+def qualified(title: str) -> Column:
+    """A name that begins as its neighbours do: what is before the last dot is the same in many rows."""
+    return Column(title, gives_way=1, from_left=True)
 
 
 class Table:
@@ -69,7 +76,7 @@ class Table:
 
     def _line(self, row: Sequence[Text], widths: Sequence[int]) -> Text:
         line = Text(" " * GAP).join(
-            _fitted(cell, width, column.right) for cell, width, column in zip(row, widths, self._columns, strict=True)
+            _fitted(cell, width, column) for cell, width, column in zip(row, widths, self._columns, strict=True)
         )
         line.rstrip()
         return line
@@ -85,11 +92,16 @@ class Facts(Table):
         return super().lines(width)[1:]
 
 
-def _fitted(cell: Text, width: int, right: bool) -> Text:
+def _fitted(cell: Text, width: int, column: Column) -> Text:
     fitted = cell.copy()
+    if column.from_left and cell_len(cell.plain) > width:
+        fitted = fitted[-width:]  # of a name without end
+        while cell_len(fitted.plain) >= width:
+            fitted = fitted[1:]
+        fitted = Text.assemble("…", fitted)
     fitted.truncate(width, overflow="ellipsis")
     padding = width - cell_len(fitted.plain)
-    if right:
+    if column.right:
         fitted.pad_left(padding)
     else:
         fitted.pad_right(padding)

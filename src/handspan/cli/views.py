@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from rich.console import Console
 from rich.text import Text
 from whenever import Instant
 
@@ -11,6 +12,7 @@ from handspan.cli.output import FAILED, PALE, STYLE_OF, failed, pale_zero
 from handspan.cli.table import Table, figure, name, text, word
 from handspan.store.queries.ledger import LossPage
 from handspan.store.queries.sessions import SessionSummary
+from handspan.wording import clock
 
 __all__ = ["MARKS", "START_HINT", "losses", "sessions"]
 
@@ -18,6 +20,7 @@ Part = str | Text | Table
 
 MARKS: Final = {"handler": "on", "job": "at"}  # as on the dashboard: on an event, at a time
 START_HINT: Final = "Run your application with handspan, or `handspan demo`, and look again."
+WIDE: Final = 100  # columns from which a session's process and its start by the clock have room
 STATE_WORDS: Final = {
     "live": "live",
     "clean_shutdown": "ended",
@@ -30,9 +33,10 @@ def sessions(found: Sequence[SessionSummary], at: Instant, words: str, limit: in
     if not found:
         yield f"No session {words}. A wider --since may show more." if words else f"No session yet. {START_HINT}"
         return
+    wide = Console().width >= WIDE
     table = Table(
-        figure("id"), figure("started"), figure("lasted"), word("state"), name("service"), figure("runs"),
-        figure("failed"), figure("lost"), text("process"),
+        figure("id"), figure("started"), *([word("at")] * wide), figure("lasted"), text("state"), name("service"),
+        figure("runs"), figure("failed"), figure("lost"), *([text("process")] * wide),
     )  # fmt: skip
     for session in found[:limit]:
         counts = session.counts
@@ -41,10 +45,11 @@ def sessions(found: Sequence[SessionSummary], at: Instant, words: str, limit: in
         process = f"{session.pid} on {session.host}" if session.pid and session.host else session.host or ""
         if session.state == "live" and session.running:
             state += f", {count(session.running)} running"
-        table.add(str(session.id), ago(session.started_at, at), took(session.duration_s * 1000),
+        clocks = [Text(clock(session.started_at, at), style=PALE)] * wide
+        table.add(str(session.id), ago(session.started_at, at), *clocks, took(session.duration_s * 1000),
                   Text(state, style=STYLE_OF.get(session.state, "")), one_line(session.service + version),
                   pale_zero(counts.runs if counts else 0), failed(counts.errors if counts else 0), failed(session.lost),
-                  Text(one_line(process), style=PALE))  # fmt: skip
+                  *([Text(one_line(process), style=PALE)] * wide))  # fmt: skip
     yield table
     if len(found) > limit:
         yield Text(f"{newest(limit)}: --limit shows more.", style=PALE)

@@ -8,9 +8,13 @@ What counts as a change, and what as noise:
   thousand if nothing changed;
 - a percentile moved if it is ``RATIO`` times the other one or more, and ``LEAST_MS`` away at least. Histograms are
   within 5 %, so that two equal ones are never further apart than 1.1. The median is judged first: it has all runs
-  behind it. p95 takes ``LEAST_RUNS`` runs, p99 five times as many: below that it is the slowest one.
+  behind it. p95 takes ``LEAST_RUNS_P95`` runs, p99 ``LEAST_RUNS_P99``: with fewer it is one run or two;
+- a registration that did not run is ``gone`` if nobody held it any more at the newer side's end. If it was held, it is
+  ``silent`` where at least ``LEAST_EXPECTED`` runs were to be expected, by how often it ran while the older side lived;
+  else the newer side is too short to tell, as after a restart.
 """
 
+import json
 import math
 import sqlite3
 from collections.abc import Collection
@@ -47,19 +51,23 @@ __all__ = [
 _SQL: Final = statements("queries/compare.sql")
 
 LEAST_RUNS: Final = 20
-LEAST_RUNS_P99: Final = 100
+LEAST_RUNS_P95: Final = 100  # five runs lie above it
+LEAST_RUNS_P99: Final = 1_000  # ten do; of a hundred runs it is the slowest or the second, which is luck
+LEAST_EXPECTED: Final = 7.0  # runs: by chance none of so many comes once in a thousand times, exp(-7)
 SIGMAS: Final = 3.3
 RATIO: Final = 1.3
 LEAST_MS: Final = 1.0
 
-State = Literal["failing", "slower", "new", "gone", "mended", "faster", "same", "few"]
-"""``few``: too few runs on one side to judge."""
-_ORDER: Final[tuple[State, ...]] = ("failing", "slower", "new", "gone", "mended", "faster", "same", "few")
+State = Literal["failing", "slower", "new", "gone", "silent", "mended", "faster", "same", "few"]
+"""``silent``: did not run, though it was registered. ``few``: too few runs on one side to judge."""
+_ORDER: Final[tuple[State, ...]] = (
+    "failing", "slower", "new", "gone", "silent", "mended", "faster", "same", "few",
+)  # fmt: skip
 
 _Percentile = Literal["p50_ms", "p95_ms", "p99_ms"]
 _PERCENTILES: Final[tuple[tuple[_Percentile, int], ...]] = (
     ("p50_ms", LEAST_RUNS),
-    ("p95_ms", LEAST_RUNS),
+    ("p95_ms", LEAST_RUNS_P95),
     ("p99_ms", LEAST_RUNS_P99),
 )
 
@@ -129,17 +137,31 @@ class Comparison:
     compared: list[Compared]
 
 
+@dataclass(frozen=True)
+class _Life:
+    """The sessions of one service, on one side."""
+
+    seconds: float
+    began_at: float
+    ended_at: float | None
+    """None while one of them has not ended, and where the side ends now."""
+
+
+_NO_LIFE: Final = _Life(0.0, 0.0, None)
+
+
 async def compare(db: DatabaseService, before: Side, after: Side, *, app: str | None = None) -> Comparison:
     """Every registration that ran on either side: ``same`` and ``few`` come last."""
     old = await by_registration(db, before.window, Which(app=app, sessions=before.sessions))
     new = await by_registration(db, after.window, Which(app=app, sessions=after.sessions))
     names = {(row["kind"], row["id"]): row for row in await db.fetch_all(_SQL["names"])}
+    lived, lives = await _lives(db, before), await _lives(db, after)
     found = []
     for key in {*old, *new}:
         was, now = old.get(key, NOTHING), new.get(key, NOTHING)
         moved = changes(was, now)
-        state = _state(was, now, moved)
         row = names.get(key)  # None once it was pruned: its figures outlive its name
+        state = _state(was, now, moved) if now.runs else _absent(was, row, lived, lives)
         found.append(
             Compared(
                 *key,
@@ -209,11 +231,32 @@ def _apart(before: Figures, after: Figures) -> bool:
     return difference > SIGMAS * deviation and difference > 0
 
 
+async def _lives(db: DatabaseService, side: Side) -> dict[str, _Life]:
+    """Of each service, how long its sessions lived in that side, and until when."""
+    sessions = None if side.sessions is None else json.dumps(list(side.sessions))
+    rows = await db.fetch_all(_SQL["lives"], {**side.window.params(), "sessions": sessions})
+    open_end = side.sessions is None and side.window.until is None  # then its end is now, whoever lives
+    return {
+        row["service"]: _Life(row["seconds"], row["began_at"], None if open_end else row["ended_at"]) for row in rows
+    }
+
+
+def _absent(before: Figures, row: sqlite3.Row | None, lived: dict[str, _Life], lives: dict[str, _Life]) -> State:
+    """What did not run on the newer side."""
+    if row is None:
+        return "gone"
+    was, now = lived.get(row["service"], _NO_LIFE), lives.get(row["service"], _NO_LIFE)
+    retired, ended = row["retired_at"], now.ended_at
+    if retired is not None and (ended is None or retired < ended):
+        return "gone"
+    if row["last_registered_at"] < now.began_at or (ended is None and not row["held"]):  # an ended one holds nothing
+        return "gone"
+    return "silent" if was.seconds and before.runs * now.seconds / was.seconds >= LEAST_EXPECTED else "few"
+
+
 def _state(before: Figures, after: Figures, moved: list[Change]) -> State:
     if not before.runs:
         return "new"
-    if not after.runs:
-        return "gone"
     rates = [change for change in moved if change.what == "error_rate"]
     times = [change for change in moved if change.what != "error_rate"]
     if any(change.worse for change in rates):

@@ -18,9 +18,21 @@ SELECT id FROM sessions WHERE service_version = :version ORDER BY id
 SELECT service_version AS version, max(started_at) AS started_at FROM sessions
 WHERE service_version IS NOT NULL GROUP BY service_version ORDER BY 2 DESC LIMIT :limit
 
--- names: what the registrations are called
-SELECT 'handler' AS kind, l.id, s.name AS service, l.app_key, l.instance_index, l.name
+-- lives: of each service, how long its sessions lived within a side, and when the last of them ended in it
+SELECT v.name AS service,
+       sum(max(0.0, min(coalesce(s.stopped_at, s.last_heartbeat_at), :until) - max(s.started_at, :since))) AS seconds,
+       min(s.started_at) AS began_at,
+       CASE WHEN count(*) = count(s.stopped_at) THEN min(max(s.stopped_at), :until) END AS ended_at
+FROM sessions AS s CROSS JOIN services AS v ON v.id = s.service_id
+WHERE s.started_at < :until AND (s.stopped_at IS NULL OR s.stopped_at >= :since)
+  AND (:sessions IS NULL OR s.id IN (SELECT value FROM json_each(:sessions)))
+GROUP BY v.name
+
+-- names: what the registrations are called, and whether any session holds them
+SELECT 'handler' AS kind, l.id, s.name AS service, l.app_key, l.instance_index, l.name,
+       l.last_registered_at, l.retired_at, EXISTS (SELECT 1 FROM registration_holders WHERE kind = 'handler' AND registration_id = l.id) AS held
 FROM listeners AS l CROSS JOIN services AS s ON s.id = l.service_id
 UNION ALL
-SELECT 'job', j.id, s.name, j.app_key, j.instance_index, j.job_name
+SELECT 'job', j.id, s.name, j.app_key, j.instance_index, j.job_name, j.last_registered_at, j.retired_at,
+       EXISTS (SELECT 1 FROM registration_holders WHERE kind = 'job' AND registration_id = j.id)
 FROM scheduled_jobs AS j CROSS JOIN services AS s ON s.id = j.service_id

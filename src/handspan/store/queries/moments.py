@@ -58,7 +58,11 @@ class Moment:
 async def running_at(
     db: DatabaseService, at: Instant, now: Instant, which: RunFilter | None = None, *, limit: int = 100
 ) -> Moment:
-    """Runs with start <= at < end. The moment a run ends it does not run any more."""
+    """Runs with start <= at < end. The moment a run ends it does not run any more.
+
+    Asked about now, what a process left running that nobody has taken over yet is there, too: until the next start it
+    is nowhere else.
+    """
     which = which or RunFilter()
     moment = to_epoch(to_ns(at))
     oldest = await oldest_row(db)
@@ -70,7 +74,7 @@ async def running_at(
             if search.only != []:
                 found += await _reaching(search)
     found.sort(key=lambda each: (each.started, each.kind, each.id))
-    flying = [each for each in await in_flight(db, now, which) if each.started_at <= at <= _last_known(each, now)]
+    flying = [each for each in await in_flight(db, now, which) if each.started_at <= at and _runs_then(each, at, now)]
     rows = await runs_by_id(db, [(each.kind, each.id) for each in found[:limit]])
     rows.sort(key=lambda run: (run.started_at, run.kind, run.id))
     return Moment(at, rows, flying[:limit], len(found) > limit or len(flying) > limit)
@@ -95,6 +99,12 @@ async def in_flight(db: DatabaseService, now: Instant, which: RunFilter | None =
         if values["kind"] in which.kinds() and which.status is None and which.session_id in (None, row["session_id"]):
             found.append(InFlight(started_at=started, running_s=running_s, session_state=state, **values))
     return found
+
+
+def _runs_then(run: InFlight, at: Instant, now: Instant) -> bool:
+    if at >= now and run.session_state in ("crash", "unknown"):
+        return True
+    return at <= _last_known(run, now)
 
 
 def _last_known(run: InFlight, now: Instant) -> Instant:

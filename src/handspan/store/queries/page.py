@@ -83,8 +83,10 @@ class Page:
     """As long, and right before."""
     series: Series
     runs: list[HandlerInvocationRecord] | list[JobExecutionRecord]
-    """The newest, whenever they were."""
+    """The newest of the window."""
     more_runs: bool
+    last_run_at: Instant | None
+    """When the newest before the window's end began, also if that was before the window."""
     errors: list[Failure]
     skips: list[SkipCount]
     """What of it did not run, most first."""
@@ -116,13 +118,15 @@ async def page(
     """Point seeks throughout: it costs the same at any size of the file."""
     figures = await tally(db, kind, registration.id, window, at)
     newest = last_invocations if kind == "handler" else last_executions
-    runs = await newest(db, registration.id, Window(until=window.until), limit=limit + 1)
+    runs = await newest(db, registration.id, window, limit=limit + 1)
+    last = runs or await newest(db, registration.id, Window(until=window.until), limit=1)
     running = await db.fetch_one(_SQL[f"{kind}_running"], {"id": registration.id})
     return Page(
         kind=kind, registration=registration, figures=figures,
         before=await tally(db, kind, registration.id, before(figures), at),
         series=await registration_series(db, kind, registration.id, window, at, points=points),
         runs=runs[:limit], more_runs=len(runs) > limit,
+        last_run_at=last[0].execution_start_ts if last else None,
         errors=await groups_of(db, kind, registration.id, window, limit=limit),
         skips=await skips_of(db, kind, registration.id, window),
         running=running["running"], running_since=instant(running["since"]),
