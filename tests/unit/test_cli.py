@@ -270,7 +270,7 @@ KIND_KEYS = {
 FIGURE_KEYS = dict.fromkeys(["value", "unit", "runs"])
 VERDICT_KEYS = {
     **dict.fromkeys(["words", "basis", "more"]), "remarks": [],
-    "looked": dict.fromkeys(["handlers", "jobs", "runs", "since", "until", "habit_days"]),
+    "looked": dict.fromkeys(["handlers", "jobs", "runs", "since", "until", "habit_days", "began"]),
     "findings": [{
         **dict.fromkeys(["rule", "severity", "kind", "id", "service", "app_key", "instance_index", "name", "session_id",
                          "since", "until", "words", "see", "weight"]), "now": FIGURE_KEYS, "habit": FIGURE_KEYS}],

@@ -173,8 +173,15 @@ class ErrorGroups:
         if fresh:
             self._run("insert_groups", list(fresh.values()))
             self._load({parent for parent, _ in fresh})
+        gone: dict[Hashable, Failure] = {}
         for key, (parent, print_) in places.items():
-            self._seen[key] = self._known[parent].ids[print_]
+            group_id = self._known[parent].ids.get(print_)
+            if group_id is None:
+                gone[key] = unknown[key]  # remembered, but another process has pruned it
+            else:
+                self._seen[key] = group_id
+        if gone:
+            self._find_or_make(gone)  # what is known now is of this transaction: they are made
 
     def _look_at(self, failure: Failure) -> _Seen:
         frame = None
