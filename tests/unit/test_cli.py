@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -320,6 +321,13 @@ DOCUMENTS: dict[str, Any] = {
 def test_json_has_these_keys(house: str, run: Run, command: str) -> None:
     """Programs rely on them: a change here is a change of the interface."""
     assert keys_of(document(run, command, "--db", house)) == DOCUMENTS[command]
+
+
+def test_a_closed_stdout_still_has_an_exit_code(house: str) -> None:
+    """``handspan runs >&-`` prints nowhere, and is no bug of ours."""
+    command = f"exec {shlex.quote(sys.executable)} -m handspan.cli runs --db {shlex.quote(house)} >&-"
+    done = subprocess.run(["/bin/sh", "-c", command], stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_json_values(house: str, run: Run) -> None:

@@ -119,6 +119,8 @@ def _help_alone(context: typer.Context) -> None:
 
 def run(args: Sequence[str] | None = None) -> int:
     """Parse, execute, and turn whatever happened into an exit code."""
+    if sys.stdout is None:  # closed by whoever started us (`>&-`): the exit code still answers
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
     try:
         completion.prepare()
         command = typer.main.get_command(app)

@@ -23,7 +23,6 @@ from handspan.store.statements import statements
 
 __all__ = [
     "DELAY_SAMPLE",
-    "LATE_AFTER",
     "OVERDUE_GRACE",
     "HandlerRefusals",
     "JobSchedule",
@@ -38,7 +37,6 @@ __all__ = [
 _SQL: Final = statements("queries/schedule.sql")
 
 DELAY_SAMPLE: Final = 100  # newest runs of a job that the p95 of its delay comes from: then the 95th of them
-LATE_AFTER: Final = 5.0  # seconds after it was due: what rollups count as late
 OVERDUE_GRACE: Final = 60.0  # seconds: a new next run is written two seconds after the run began, or after a lock
 
 
